@@ -1,0 +1,43 @@
+# Penumbra's front door. `make help` lists what there is.
+
+# A kernel (bzImage) of your own in place of Debian's: make run KERNEL=/path/to/vmlinuz
+KERNEL ?=
+export KERNEL
+
+SWIFT ?= swift
+# The same flags for every build, so that none of them rebuilds another's work. Tests see what users
+# see: the optimized program, without testable imports.
+BUILD := -c release --disable-testable-imports
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run shell test lint bench clean distclean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+
+setup:  ## install and fetch what is missing (the other targets do this themselves)
+	@Scripts/setup.sh
+
+build: setup  ## build the command line, .build/release/penumbra
+	$(SWIFT) build -c release --product penumbra
+
+run: build  ## boot Debian's cloud kernel under traced shadow paging, let it work, print the ledger
+	@Scripts/run.sh
+
+shell: build  ## boot the same guest to an interactive shell (Ctrl-A X ends it)
+	@.build/release/penumbra run --clock host
+
+test: setup  ## build and run every test, optimized
+	$(SWIFT) test $(BUILD) --disable-xctest
+
+lint:  ## check the format of every source file
+	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Tests
+
+bench: build  ## measure speed and memory
+	@Benchmarks/run.sh
+
+clean:  ## remove what was built, and keep what was fetched
+	rm -rf .build Guests/.fetched/initramfs.cpio.gz
+
+distclean: clean  ## remove what was fetched, too
+	rm -rf Guests/.fetched

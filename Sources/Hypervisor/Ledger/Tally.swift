@@ -1,0 +1,102 @@
+/// A thing that a `Tally` counts by: a closed set of cases with stable names for reports.
+public protocol TallyKey: CaseIterable, Hashable, RawRepresentable, Sendable
+where RawValue == String, AllCases == [Self] {
+    /// The case's place in `allCases`.
+    var index: Int { get }
+}
+
+/// One exact count for each case of `Key`.
+public struct Tally<Key: TallyKey>: Equatable, Sendable {
+    private var counts = [UInt64](repeating: 0, count: Key.allCases.count)
+
+    public init() {}
+
+    /// How often `key` was counted.
+    public subscript(key: Key) -> UInt64 {
+        get { counts[key.index] }
+        set { counts[key.index] = newValue }
+    }
+
+    /// All counts together.
+    public var sum: UInt64 { counts.reduce(0, &+) }
+
+    /// Each case with its count, in the order of the cases.
+    public var pairs: [(key: Key, count: UInt64)] {
+        Key.allCases.map { ($0, self[$0]) }
+    }
+}
+
+/// Why the guest stopped executing; one case for each of `Exit`. The raw value is the name that
+/// reports and JSON use.
+public enum ExitReason: String, TallyKey {
+    case limit = "limit"
+    case halted = "halted"
+    case stopped = "stopped"
+    case tripleFault = "triple-fault"
+    case pageFault = "page-fault"
+    case rootLoaded = "root-loaded"
+    case invalidatePage = "invalidate-page"
+    case invalidatePCID = "invalidate-pcid"
+    case pagingModeChanged = "paging-mode-changed"
+    case bufferThreshold = "buffer-threshold"
+    case bufferFull = "buffer-full"
+
+    /// The case's place in `allCases`.
+    public var index: Int {
+        switch self {
+        case .limit: 0
+        case .halted: 1
+        case .stopped: 2
+        case .tripleFault: 3
+        case .pageFault: 4
+        case .rootLoaded: 5
+        case .invalidatePage: 6
+        case .invalidatePCID: 7
+        case .pagingModeChanged: 8
+        case .bufferThreshold: 9
+        case .bufferFull: 10
+        }
+    }
+}
+
+/// What made a drain of the guest write buffers necessary.
+public enum DrainCause: String, TallyKey {
+    case pageFault = "page-fault"
+    case rootLoaded = "root-loaded"
+    case invalidatePage = "invalidate-page"
+    case invalidatePCID = "invalidate-pcid"
+    case pagingModeChanged = "paging-mode-changed"
+    case bufferThreshold = "buffer-threshold"
+    case bufferFull = "buffer-full"
+
+    /// The case's place in `allCases`.
+    public var index: Int {
+        switch self {
+        case .pageFault: 0
+        case .rootLoaded: 1
+        case .invalidatePage: 2
+        case .invalidatePCID: 3
+        case .pagingModeChanged: 4
+        case .bufferThreshold: 5
+        case .bufferFull: 6
+        }
+    }
+}
+
+/// The levels of guest page tables, named for reports.
+public enum TableLevel: String, TallyKey {
+    case table = "page-table"
+    case directory = "page-directory"
+    case directoryPointer = "page-directory-pointer-table"
+    case pml4 = "pml4-table"
+
+    /// The case's place in `allCases`.
+    public var index: Int {
+        switch self {
+        case .table: 0
+        case .directory: 1
+        case .directoryPointer: 2
+        case .pml4: 3
+        }
+    }
+}

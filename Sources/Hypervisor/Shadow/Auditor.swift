@@ -1,0 +1,242 @@
+import X86
+
+/// One thing that is wrong with the shadow.
+package enum Violation: Equatable, Sendable {
+    /// A present shadow entry whose A is clear.
+    case notAccessed(slot: UInt32)
+    /// A shadow entry that is not what its guest entry, or its direct page, stands for.
+    case wrongEntry(slot: UInt32, shadow: UInt64, guest: UInt64)
+    /// T does not say whether the frame is traced, or a large leaf maps a traced frame.
+    case wrongTrace(slot: UInt32)
+    /// A link to something that is not a shadow page in use, one level below.
+    case badLink(slot: UInt32)
+    /// A present entry is not in the list it belongs in exactly once, or an absent one is in one.
+    case wrongLists(slot: UInt32)
+    /// A shadow page's count of present entries is wrong.
+    case wrongCount(page: UInt32)
+    /// A page cannot be found through its role.
+    case lostPage(page: UInt32)
+    /// A live root is not in use.
+    case deadRoot(page: UInt32)
+    /// Counts of traced frames do not match the frames.
+    case wrongTraceCount(region: UInt64)
+    /// Live, free and never used pages do not make up the pool.
+    case leakedPages(live: UInt64, listed: UInt64, free: UInt64)
+    /// Invalidations were left undone.
+    case pendingInvalidations
+}
+
+/// Checks the whole shadow against the guest's tables and against itself. It reads, and changes
+/// nothing.
+///
+/// It is meaningful at the points where the shadow owes the guest everything: after a drain, before
+/// the guest writes again. It states the rules afresh from the guest's entry, and shares with the
+/// product only the reading of tables and records.
+struct Auditor {
+    let mmu: ShadowMMU
+    private var violations: [Violation] = []
+    /// How often each slot was found in a list that it belongs in.
+    private var listed: [UInt32: Int] = [:]
+
+    init(_ mmu: ShadowMMU) { self.mmu = mmu }
+
+    mutating func audit() -> [Violation] {
+        if mmu.pendingAll || !mmu.pendingAddresses.isEmpty {
+            violations.append(.pendingInvalidations)
+        }
+        readLists()
+        for page in 1..<mmu.firstUnused where mmu.pages[page].isInUse { check(page) }
+        for slot in listed.keys where !mmu.shadowEntry(slot).isPresent {
+            violations.append(.wrongLists(slot: slot))
+        }
+        for root in mmu.liveRoots where root != 0 {
+            if mmu.pages[root].levelNumber != 4 { violations.append(.deadRoot(page: root)) }
+        }
+        checkTraceCounts()
+        checkPool()
+        return violations
+    }
+
+    // MARK: Lists
+
+    private mutating func readLists() {
+        for frame in 0..<Int(mmu.tables.frameLimit) {
+            var slot = mmu.frames[frame].leaves
+            var previous: UInt32 = 0
+            while slot != 0 {
+                let level = mmu.pages[mmu.page(ofSlot: slot)].level
+                let entry = mmu.shadowEntry(slot)
+                let belongs =
+                    entry.isPresent && entry.isLeaf(at: level)
+                    && mmu.guestFrame(entry, level) == UInt64(frame)
+                guard note(slot, previous, belongs) else { break }
+                previous = slot
+                slot = mmu.links[slot].next
+            }
+        }
+        for page in 1..<mmu.firstUnused where mmu.pages[page].isInUse {
+            var slot = mmu.pages[page].parents
+            var previous: UInt32 = 0
+            while slot != 0 {
+                let level = mmu.pages[mmu.page(ofSlot: slot)].level
+                let entry = mmu.shadowEntry(slot)
+                let belongs =
+                    entry.isPresent && !entry.isLeaf(at: level) && mmu.child(entry) == page
+                guard note(slot, previous, belongs) else { break }
+                previous = slot
+                slot = mmu.links[slot].next
+            }
+        }
+    }
+
+    /// Counts a slot found in a list; false to stop following a broken one.
+    private mutating func note(_ slot: UInt32, _ previous: UInt32, _ belongs: Bool) -> Bool {
+        listed[slot, default: 0] += 1
+        if !belongs || mmu.links[slot].previous != previous || listed[slot] != 1 {
+            violations.append(.wrongLists(slot: slot))
+            return false
+        }
+        return true
+    }
+
+    // MARK: Pages and entries
+
+    private mutating func check(_ page: UInt32) {
+        let state = mmu.pages[page]
+        let found =
+            state.isDirect
+            ? mmu.findDirect(
+                DirectRole(
+                    baseFrame: state.guestFrame, level: state.level,
+                    isDirty: state.flags & ShadowPage.dirty != 0,
+                    isGlobal: state.flags & ShadowPage.global != 0))
+            : mmu.findIndirect(state.guestFrame, state.level)
+        if found != page { violations.append(.lostPage(page: page)) }
+        var present = 0
+        for index in 0..<512 {
+            let slot = mmu.slot(page, index)
+            let entry = mmu.shadowEntry(slot)
+            guard entry.isPresent else { continue }
+            present += 1
+            if !entry.isAccessed { violations.append(.notAccessed(slot: slot)) }
+            let isLeaf = entry.isLeaf(at: state.level)
+            let inList = !isLeaf || mmu.tables.isRAM(mmu.guestFrame(entry, state.level))
+            if (listed[slot] ?? 0) != (inList ? 1 : 0) {
+                violations.append(.wrongLists(slot: slot))
+            }
+            if isLeaf { checkTrace(slot, entry, state.level) }
+            checkMeaning(slot, entry, state, index)
+        }
+        if present != Int(state.present) { violations.append(.wrongCount(page: page)) }
+    }
+
+    private mutating func checkTrace(_ slot: UInt32, _ entry: PagingEntry, _ level: PageLevel) {
+        let frame = mmu.guestFrame(entry, level)
+        let count = level.entrySpan / pageSize
+        let isRAM = mmu.tables.isRAM(frame)
+        for each in frame..<frame + count {
+            if mmu.isTraced(each) != entry.isTraced || mmu.tables.isRAM(each) != isRAM {
+                violations.append(.wrongTrace(slot: slot))
+                return
+            }
+        }
+    }
+
+    private mutating func checkMeaning(
+        _ slot: UInt32, _ entry: PagingEntry, _ state: ShadowPage, _ index: Int
+    ) {
+        let rights =
+            PagingEntry.writableBit | PagingEntry.userBit | PagingEntry.executeDisableBit
+        let inLeaf = rights | PagingEntry.dirtyBit | PagingEntry.globalBit
+        let level = state.level
+        let guest: PagingEntry
+        if state.isDirect {
+            // What a guest entry would say that maps this part of memory.
+            let frame = state.guestFrame + UInt64(index) * (level.entrySpan / pageSize)
+            guest = PagingEntry(
+                frame << 12 | PagingEntry.presentBit | PagingEntry.accessedBit
+                    | PagingEntry.writableBit | PagingEntry.userBit
+                    | (state.flags & ShadowPage.dirty != 0 ? PagingEntry.dirtyBit : 0)
+                    | (state.flags & ShadowPage.global != 0 ? PagingEntry.globalBit : 0)
+                    | (level == .table ? 0 : PagingEntry.largeBit))
+        } else {
+            guest = PagingEntry(mmu.tables.guestEntry(state.guestFrame, index))
+        }
+        let isGuestLeaf = guest.isLeaf(at: level) || (state.isDirect && level == .pml4)
+        var isRight = guest.isPresent && guest.isAccessed
+        if entry.isLeaf(at: level) {
+            isRight =
+                isRight && isGuestLeaf && entry.rawValue & inLeaf == guest.rawValue & inLeaf
+                && mmu.guestFrame(entry, level) << 12 == guest.leafBase(at: level)
+        } else {
+            let page = mmu.child(entry)
+            guard page > 0, page < mmu.firstUnused, mmu.pages[page].isInUse,
+                mmu.pages[page].levelNumber == state.levelNumber &- 1
+            else {
+                violations.append(.badLink(slot: slot))
+                return
+            }
+            let child = mmu.pages[page]
+            isRight =
+                isRight && entry.rawValue & rights == guest.rawValue & rights
+                && child.isDirect == isGuestLeaf
+            if isGuestLeaf {
+                isRight =
+                    isRight && child.guestFrame << 12 == guest.leafBase(at: level)
+                    && (child.flags & ShadowPage.dirty != 0) == guest.isDirty
+                    && (child.flags & ShadowPage.global != 0) == guest.isGlobal
+            } else {
+                isRight = isRight && child.guestFrame << 12 == guest.addressField
+            }
+        }
+        if !isRight {
+            violations.append(
+                .wrongEntry(slot: slot, shadow: entry.rawValue, guest: guest.rawValue))
+        }
+    }
+
+    // MARK: Counts
+
+    private mutating func checkTraceCounts() {
+        var gigabytes = [Int](repeating: 0, count: mmu.tracedInGigabyte.count)
+        for region in 0..<mmu.tracedInDirectory.count {
+            let first = UInt64(region) << 9
+            let traced = (first..<first + 512).count { mmu.isTraced($0) }
+            if traced != Int(mmu.tracedInDirectory[region]) {
+                violations.append(.wrongTraceCount(region: UInt64(region)))
+            }
+            gigabytes[region >> 9] += traced
+        }
+        for region in gigabytes.indices
+        where gigabytes[region] != Int(mmu.tracedInGigabyte[region]) {
+            violations.append(.wrongTraceCount(region: UInt64(region)))
+        }
+    }
+
+    private mutating func checkPool() {
+        var inOrder: UInt64 = 0
+        var page = mmu.oldest
+        while page != 0 && inOrder <= UInt64(mmu.ceiling) {
+            inOrder += 1
+            page = mmu.pages[page].newer
+        }
+        var free: UInt64 = 0
+        page = mmu.firstFree
+        while page != 0 && free <= UInt64(mmu.ceiling) {
+            free += 1
+            page = mmu.pages[page].next
+        }
+        let live = mmu.ledger.shadowPagesLive
+        if live != inOrder || live + free + 1 != UInt64(mmu.firstUnused) {
+            violations.append(.leakedPages(live: live, listed: inOrder, free: free))
+        }
+    }
+}
+
+extension ShadowMMU {
+    /// Everything that is wrong with the shadow; empty where nothing is.
+    package func audit() -> [Violation] {
+        var auditor = Auditor(self)
+        return auditor.audit()
+    }
+}

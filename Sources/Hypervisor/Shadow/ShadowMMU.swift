@@ -1,0 +1,219 @@
+import MachineMemory
+import X86
+
+/// Shadow page tables: guest virtual → machine, kept in lawful correspondence with the guest's own.
+///
+/// *Problem.* The processor walks tables that translate to machine addresses; the guest writes
+/// tables that translate to guest-physical ones. The shadow is a very large TLB: each translation
+/// in it must be one that a real TLB could hold (SDM Vol. 3A §4.10).
+///
+/// *Approach.* Shadow entries are made when the processor faults for want of them. Every guest
+/// frame that is shadowed as a table is *traced*: all shadow leaves that map it carry T, and the
+/// processor records writes to it. A drain re-reads the guest entries that records name and
+/// removes or rewrites the shadow entries that derive from them; nothing becomes present there.
+///
+/// Decisions, and their reasons:
+/// - The machine address of guest-physical `g` is `guestBase + g`, for devices too. A leaf of a
+///   device page leads the processor to an address without memory, and so to the device bus: no
+///   exit is needed.
+/// - A shadow entry carries exactly its guest entry's R/W, U/S, XD (and G, D in leaves). The
+///   processor ANDs them along the walk and applies the guest's present CR0.WP, SMEP, SMAP, AC
+///   and NXE. So a page's role needs no access rights and no mode bits: it is (guest frame,
+///   level), and for direct pages `DirectRole`. Nothing has to be remade when WP, SMEP or SMAP
+///   change, and a shadow is never stale with respect to them.
+/// - A clean guest leaf has a shadow leaf with D=0, through which the processor does not write but
+///   exits, whatever CR0.WP says. An entry with A=0 is never installed.
+/// - Whenever a present shadow entry is changed or removed, cached translations made from it are
+///   invalidated. So all that a processor has cached stands in the shadow now, and the reverse map
+///   finds all of it when a frame becomes traced. Dropping more than the guest asked for is always
+///   allowed.
+/// - A shadow page without a parent is dropped at once, roots excepted: what has no parent is
+///   mostly a page table that the guest is freeing, and would only produce records.
+/// - Pages are found through `frames`, reverse map and parents are lists threaded through the
+///   slots (`links`), and all of it is allocated at power-on: a hidden fault allocates nothing.
+///
+/// *Caveats.* 4-level guests only. One host thread at a time. `links` takes as much host memory
+/// again as the shadow pages that were ever used.
+package final class ShadowMMU {
+    let tables: TableMemory
+    let caches: [any TranslationCacheControl]
+    /// The machine frame of shadow page 0.
+    let firstFrame: UInt64
+    /// How many shadow pages there may be, the empty root included.
+    let ceiling: UInt32
+
+    let pages: LazyTable<ShadowPage>
+    let links: LazyTable<SlotLink>
+    let frames: LazyTable<FrameState>
+    /// Traced frames in each 2 MiB and each 1 GiB of guest-physical memory.
+    let tracedInDirectory: LazyTable<UInt16>
+    let tracedInGigabyte: LazyTable<UInt32>
+    /// Direct pages by a hash of their role.
+    let buckets: LazyTable<UInt32>
+
+    /// The first free page that was used before.
+    var firstFree: UInt32 = 0
+    /// Pages from here up were never used.
+    var firstUnused: UInt32 = 1
+    var newest: UInt32 = 0
+    var oldest: UInt32 = 0
+    /// The number of the present walk.
+    var stamp: UInt32 = 0
+    /// The root that each processor walks.
+    var liveRoots: [UInt32]
+
+    /// Invalidations that are due before any guest code runs.
+    var pendingAddresses: [UInt64] = []
+    var pendingAll = false
+
+    /// What the present mode says of entries; MAXPHYADDR and 1 GiB pages are the model's.
+    var physicalAddressBits: UInt64 = 40
+    var hasGigabytePages = true
+
+    package var ledger = Ledger()
+
+    /// The fewest shadow pages that a fault can be resolved with: the empty root, a live root for
+    /// each processor, the rest of one walk, and some to make progress with.
+    package static func leastPages(processors: Int) -> UInt64 { 8 + UInt64(max(processors, 1)) }
+
+    /// Takes `pageCount` machine frames from `firstFrame` for shadow pages.
+    package init(
+        memory: MachineMemory, caches: [any TranslationCacheControl], firstFrame: UInt64,
+        pageCount: UInt64
+    ) throws(HypervisorError) {
+        let least = Self.leastPages(processors: caches.count)
+        guard pageCount >= least else {
+            throw .tooLittleShadowMemory(given: pageCount * pageSize, least: least * pageSize)
+        }
+        // Slots are 32-bit: page × 512 + index.
+        guard pageCount < 1 << 23 else {
+            throw .tooMuchShadowMemory(given: pageCount * pageSize, most: pageSize << 23)
+        }
+        tables = TableMemory(memory)
+        let end = firstFrame + pageCount
+        guard end <= tables.firstGuestFrame,
+            memory.isMemory(MachineFrame(firstFrame).base, size: Int(pageCount * pageSize))
+        else { throw .noHypervisorMemory(needed: end * pageSize) }
+        let count = Int(pageCount)
+        let frameLimit = Int(tables.frameLimit)
+        guard let pages = LazyTable<ShadowPage>(count: count),
+            let links = LazyTable<SlotLink>(count: count * 512),
+            let frames = LazyTable<FrameState>(count: frameLimit),
+            let tracedInDirectory = LazyTable<UInt16>(count: frameLimit >> 9 + 1),
+            let tracedInGigabyte = LazyTable<UInt32>(count: frameLimit >> 18 + 1),
+            let buckets = LazyTable<UInt32>(count: Self.bucketCount(pageCount))
+        else { throw .noHostMemory }
+        self.pages = pages
+        self.links = links
+        self.frames = frames
+        self.tracedInDirectory = tracedInDirectory
+        self.tracedInGigabyte = tracedInGigabyte
+        self.buckets = buckets
+        self.caches = caches
+        self.firstFrame = firstFrame
+        ceiling = UInt32(pageCount)
+        liveRoots = [UInt32](repeating: 0, count: caches.count)
+        pendingAddresses.reserveCapacity(Self.pendingLimit)
+        memory.clear(MachineFrame(firstFrame))
+    }
+
+    private static func bucketCount(_ pages: UInt64) -> Int {
+        var count = 16
+        while count < pages / 2 { count *= 2 }
+        return count
+    }
+
+    // MARK: Slots
+
+    /// The machine address of a shadow page.
+    func address(of page: UInt32) -> UInt64 { (firstFrame &+ UInt64(page)) << 12 }
+
+    /// The machine address of a shadow entry.
+    @inline(__always)
+    func address(ofSlot slot: UInt32) -> UInt64 { firstFrame << 12 &+ UInt64(slot) &* 8 }
+
+    @inline(__always)
+    func shadowEntry(_ slot: UInt32) -> PagingEntry {
+        PagingEntry(tables.load(address(ofSlot: slot)))
+    }
+
+    @inline(__always)
+    func slot(_ page: UInt32, _ index: Int) -> UInt32 { page &* 512 &+ UInt32(index & 511) }
+
+    /// The shadow page that holds a slot.
+    @inline(__always)
+    func page(ofSlot slot: UInt32) -> UInt32 { slot >> 9 }
+
+    /// The shadow page that a non-leaf shadow entry links to.
+    @inline(__always)
+    func child(_ entry: PagingEntry) -> UInt32 {
+        UInt32(truncatingIfNeeded: entry.addressField >> 12 &- firstFrame)
+    }
+
+    /// The first guest frame that a shadow leaf maps.
+    @inline(__always)
+    func guestFrame(_ entry: PagingEntry, _ level: PageLevel) -> UInt64 {
+        entry.leafBase(at: level) >> 12 &- tables.firstGuestFrame
+    }
+
+    /// Whether writes to the guest frame are to be recorded: it is shadowed as a table.
+    @inline(__always)
+    func isTraced(_ frame: UInt64) -> Bool {
+        tables.isRAM(frame) && frames[Int(frame)].shadows != 0
+    }
+
+    // MARK: Roots
+
+    /// Makes the root for the guest's present mode what `processor` walks, and returns it. Records
+    /// must have been drained.
+    package func loadRoot(processor: Int, mode: GuestMode) -> MachineAddress {
+        adopt(mode)
+        stamp &+= 1
+        liveRoots[processor] = 0
+        let made = ledger.shadowPagesMade
+        let root = root(mode)
+        if ledger.shadowPagesMade == made { ledger.shadowPagesReused &+= 1 }
+        liveRoots[processor] = root
+        flushInvalidations()
+        return MachineAddress(address(of: root))
+    }
+
+    /// The root that `processor` is to walk.
+    package func liveRoot(processor: Int) -> MachineAddress {
+        MachineAddress(address(of: liveRoots[processor]))
+    }
+
+    /// The root page of a mode, made if need be. A PML4 table without RAM, and modes that are not
+    /// modelled, get the empty root: every access faults, and the walk of the guest's tables says
+    /// how.
+    func root(_ mode: GuestMode) -> UInt32 {
+        let page: UInt32
+        if !mode.isPaging {
+            page = directPage(
+                DirectRole(baseFrame: 0, level: .pml4, isDirty: true, isGlobal: false))
+        } else if mode.isFourLevel && tables.isRAM(mode.rootFrame) {
+            page = indirectPage(mode.rootFrame, .pml4)
+        } else {
+            page = 0
+        }
+        if page != 0 { use(page) }
+        return page
+    }
+
+    func adopt(_ mode: GuestMode) {
+        physicalAddressBits = mode.physicalAddressBits
+        hasGigabytePages = mode.hasGigabytePages
+    }
+
+    /// Drops every shadow page: what entries mean has changed. The caller loads all roots anew
+    /// before a processor runs.
+    package func dropAll() {
+        for index in liveRoots.indices { liveRoots[index] = 0 }
+        stamp &+= 1
+        while oldest != 0 {
+            drop(oldest)
+            ledger.shadowPagesDropped &+= 1
+        }
+        flushInvalidations()
+    }
+}

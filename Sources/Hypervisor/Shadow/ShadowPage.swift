@@ -1,0 +1,128 @@
+import X86
+
+/// What the hypervisor knows of one shadow page: 512 entries × 8 bytes in one machine frame.
+///
+/// Zero stands for "none" in every link below; shadow page 0 is the empty root, which no link ever
+/// names, so that the all-zero record is a free page.
+struct ShadowPage: BitwiseCopyable {
+    /// The role's frame: the guest frame of the table that this page shadows; of a direct page,
+    /// the guest frame that its entry 0 maps.
+    var guestFrame: UInt64 = 0
+    /// The first parent slot, linked through `SlotLink.next`.
+    var parents: UInt32 = 0
+    /// The next page of the same guest frame (indirect), of the same bucket (direct), or free.
+    var next: UInt32 = 0
+    /// Neighbours in the order of use.
+    var newer: UInt32 = 0
+    var older: UInt32 = 0
+    /// The walk that used the page last; one of the present walk is not reclaimed.
+    var stamp: UInt32 = 0
+    /// What recorded writes since the last use amount to; see `ShadowMMU.heatLimit`.
+    var heat: UInt32 = 0
+    /// How many of the 512 shadow entries are present.
+    var present: UInt16 = 0
+    /// 1…4 in use, 0 free.
+    var levelNumber: UInt8 = 0
+    /// See `Role.flags`.
+    var flags: UInt8 = 0
+
+    static let direct: UInt8 = 1
+    static let dirty: UInt8 = 2
+    static let global: UInt8 = 4
+
+    var level: PageLevel { PageLevel(rawValue: levelNumber) ?? .table }
+    var isDirect: Bool { flags & Self.direct != 0 }
+    var isInUse: Bool { levelNumber != 0 }
+}
+
+/// The identity of a direct page: it shadows no guest table, but one large guest leaf (or a part of
+/// one), or, with CR0.PG clear, guest-physical memory itself.
+///
+/// R/W, U/S and XD of the large leaf stand in the entry that links to the page and apply to all of
+/// it, so pages are shared between leaves of different rights. D and G count in leaves only, and
+/// are therefore part of the role.
+struct DirectRole: Equatable {
+    var baseFrame: UInt64
+    var level: PageLevel
+    var isDirty: Bool
+    var isGlobal: Bool
+
+    var flags: UInt8 {
+        ShadowPage.direct | (isDirty ? ShadowPage.dirty : 0) | (isGlobal ? ShadowPage.global : 0)
+    }
+}
+
+/// The list that a present shadow entry is in: the leaves of a frame, or the parents of a page.
+///
+/// A *slot* is a shadow page's number × 512 + the index of the entry.
+struct SlotLink: BitwiseCopyable {
+    var next: UInt32 = 0
+    var previous: UInt32 = 0
+}
+
+/// What the hypervisor knows of one guest frame.
+struct FrameState: BitwiseCopyable {
+    /// The first slot of the leaves that map the frame. A large leaf is in the list of the first
+    /// frame that it maps.
+    var leaves: UInt32 = 0
+    /// The first shadow page of the frame as a guest table. The frame is traced while there is one.
+    var shadows: UInt32 = 0
+}
+
+/// What of the guest's state decides how a translation is made.
+package struct GuestMode: Equatable, Sendable {
+    package var cr0: UInt64
+    package var cr3: UInt64
+    package var cr4: UInt64
+    package var efer: UInt64
+    /// EFLAGS.AC.
+    package var alignmentCheck: Bool
+    /// MAXPHYADDR.
+    package var physicalAddressBits: UInt64
+    /// CPUID.80000001H:EDX.Page1GB.
+    package var hasGigabytePages: Bool
+
+    package init(
+        cr0: UInt64, cr3: UInt64, cr4: UInt64, efer: UInt64, alignmentCheck: Bool = false,
+        physicalAddressBits: UInt64 = 40, hasGigabytePages: Bool = true
+    ) {
+        self.cr0 = cr0
+        self.cr3 = cr3
+        self.cr4 = cr4
+        self.efer = efer
+        self.alignmentCheck = alignmentCheck
+        self.physicalAddressBits = min(physicalAddressBits, 52)
+        self.hasGigabytePages = hasGigabytePages
+    }
+
+    var isPaging: Bool { cr0 & CR0.paging != 0 }
+    /// 4-level paging; the other modes are not modelled yet.
+    var isFourLevel: Bool {
+        isPaging && efer & EFER.longModeActive != 0
+            && cr4 & CR4.physicalAddressExtension != 0 && cr4 & CR4.fiveLevelPaging == 0
+    }
+    var executeDisable: Bool { efer & EFER.executeDisableEnable != 0 }
+    /// The guest frame of the PML4 table.
+    var rootFrame: UInt64 { address(cr3) >> 12 }
+
+    /// The bits of an address that an entry may hold.
+    func address(_ raw: UInt64) -> UInt64 {
+        raw & PagingEntry.addressMask & ((1 << physicalAddressBits) &- 1)
+    }
+
+    func reservedBits(_ entry: PagingEntry, at level: PageLevel) -> UInt64 {
+        entry.reservedBits(
+            at: level, physicalAddressBits: physicalAddressBits, executeDisable: executeDisable,
+            gigabytePages: hasGigabytePages)
+    }
+}
+
+/// The translation caches of the processors, as the shadow machinery needs them.
+package protocol TranslationCacheControl: AnyObject {
+    /// Drops cached translations of the page, of every PCID.
+    func invalidate(_ address: GuestVirtualAddress)
+    /// Drops every cached translation.
+    func invalidateAll()
+    /// Memory in the frame was written behind the processor's back.
+    func codeChanged(in frame: MachineFrame)
+}

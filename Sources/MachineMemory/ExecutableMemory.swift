@@ -1,0 +1,56 @@
+import CHost
+import Glibc
+
+/// Host memory for generated code, mapped twice: once writable, once executable, never both.
+///
+/// Bytes are appended through the writable view; the returned address lies in the executable one.
+/// x86 hosts keep instruction fetch coherent with stores of the same memory.
+@safe public final class ExecutableMemory {
+    private let writable: UnsafeMutableRawPointer
+    private let executable: UnsafeMutableRawPointer
+    /// The size in bytes of the region.
+    public let capacity: Int
+    /// How many bytes are taken.
+    public private(set) var used = 0
+
+    /// Maps `capacity` bytes (rounded up to pages); nil where the host forbids executable memory.
+    public init?(capacity: Int) {
+        let bytes = (max(capacity, 1) + 4095) & ~4095
+        let descriptor = unsafe memfd_create("penumbra-code", PENUMBRA_MFD_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        guard ftruncate(descriptor, bytes) == 0 else { return nil }
+        let write = unsafe mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
+        guard unsafe write != MAP_FAILED else { return nil }
+        let execute = unsafe mmap(nil, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, descriptor, 0)
+        guard unsafe execute != MAP_FAILED else {
+            unsafe munmap(write, bytes)
+            return nil
+        }
+        unsafe writable = write.unsafelyUnwrapped
+        unsafe executable = execute.unsafelyUnwrapped
+        self.capacity = bytes
+    }
+
+    deinit {
+        unsafe munmap(writable, capacity)
+        unsafe munmap(executable, capacity)
+    }
+
+    /// Appends code, 16-byte aligned.
+    /// - Returns: the host address at which it runs; nil when the region is full.
+    public func append(_ code: [UInt8]) -> UInt? {
+        let start = (used + 15) & ~15
+        guard start + code.count <= capacity else { return nil }
+        unsafe code.withUnsafeBytes { bytes in
+            if let source = bytes.baseAddress {
+                unsafe (writable + start).copyMemory(from: source, byteCount: bytes.count)
+            }
+        }
+        used = start + code.count
+        return unsafe UInt(bitPattern: executable + start)
+    }
+
+    /// Forgets all code. No address handed out before may be called any more.
+    public func removeAll() { used = 0 }
+}

@@ -1,0 +1,227 @@
+import MachineMemory
+import X86
+
+/// A run of decoded instructions within one page, ending at the first that may change control flow.
+struct Block {
+    /// Machine address of the first byte, shifted left by 3, with the code size in the low bits;
+    /// `.max` once dropped.
+    var key: UInt64
+    /// The address of the first op.
+    var ops: UInt
+    /// How many ops there are.
+    var count: UInt32
+    /// The bytes of code.
+    var length: UInt32
+    /// Machine frame of the second page, of a block whose one instruction crosses into it.
+    var secondFrame: UInt64
+}
+
+/// The cache of decoded code: each instruction is decoded once until its memory is written.
+///
+/// Blocks are found by machine address, so aliases of a page share them and no change of the page
+/// tables touches them. A small table in front finds them by guest virtual RIP; it is emptied with
+/// the software TLB. Ops are placed one after the other in a pool of fixed size. When the pool is
+/// full everything is dropped: simple, and rare.
+///
+/// Frames that hold decoded code are flagged in `MachineMemory.frameFlags`, so that writes to them
+/// take the slow path and drop the blocks that they touch.
+@safe final class BlockCache {
+    /// Ceilings: 1.5 million ops (84 MB of address space), 256 Ki blocks.
+    static let opCapacity = 1_500_000
+    static let blockCapacity = 1 << 18
+    private static let lookupCount = 1 << 13
+    private static let tableSize = 1 << 19
+
+    /// A front entry: the block at a virtual RIP, while `generation` is current.
+    struct Lookup {
+        var rip: UInt64 = 0
+        var generation: UInt64 = 0
+        var block: UInt = 0
+        var unused: UInt64 = 0
+    }
+
+    private let memory: MachineMemory
+    private let ops: UnsafeMutablePointer<Op>
+    private let blocks: UnsafeMutablePointer<Block>
+    /// Open-addressed hash table of block indices + 1.
+    private let table: UnsafeMutablePointer<UInt32>
+    private let lookups: UnsafeMutablePointer<Lookup>
+    private var opCount = 0
+    private var blockCount = 0
+    /// The blocks that touch a frame.
+    private var framesWithCode: [UInt64: [UInt32]] = [:]
+    /// Part of every front entry's tag; the low 3 bits are left for the code size.
+    private(set) var generation: UInt64 = 8
+    /// Told when a frame gets its first decoded code: writes to it must take the slow path.
+    var onFirstCode: ((UInt64) -> Void)?
+
+    init(memory: MachineMemory) {
+        self.memory = memory
+        unsafe ops = .allocate(capacity: Self.opCapacity)
+        unsafe blocks = .allocate(capacity: Self.blockCapacity)
+        unsafe table = .allocate(capacity: Self.tableSize)
+        unsafe table.initialize(repeating: 0, count: Self.tableSize)
+        unsafe lookups = .allocate(capacity: Self.lookupCount)
+        unsafe lookups.initialize(repeating: Lookup(), count: Self.lookupCount)
+    }
+
+    deinit {
+        unsafe ops.deallocate()
+        unsafe blocks.deallocate()
+        unsafe table.deallocate()
+        unsafe lookups.deallocate()
+    }
+
+    // MARK: By virtual RIP
+
+    /// The block at linear address `rip`, if it was entered since the last flush; 0 if not.
+    @inline(__always)
+    func lookup(_ rip: UInt64, _ mode: CodeMode) -> UInt {
+        let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
+        if unsafe entry.pointee.rip == rip,
+            unsafe entry.pointee.generation == generation | UInt64(mode.rawValue)
+        {
+            return unsafe entry.pointee.block
+        }
+        return 0
+    }
+
+    func remember(_ rip: UInt64, _ mode: CodeMode, _ block: UInt) {
+        let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
+        unsafe entry.pointee.rip = rip
+        unsafe entry.pointee.generation = generation | UInt64(mode.rawValue)
+        unsafe entry.pointee.block = block
+    }
+
+    /// Forgets what is at which virtual address.
+    func flushLookups() { generation &+= 8 }
+
+    // MARK: By machine address
+
+    static func key(_ address: UInt64, _ mode: CodeMode) -> UInt64 {
+        address << 3 | UInt64(mode.rawValue)
+    }
+
+    private func slot(_ key: UInt64) -> Int {
+        Int(truncatingIfNeeded: (key &* 0x9e37_79b9_7f4a_7c15) >> 45) & (Self.tableSize - 1)
+    }
+
+    /// The block that starts at a machine address; 0 if it is not decoded.
+    func find(_ address: UInt64, _ mode: CodeMode) -> UInt {
+        let key = Self.key(address, mode)
+        var index = slot(key)
+        while unsafe table[index] != 0 {
+            let block = unsafe blocks + Int(table[index] - 1)
+            if unsafe block.pointee.key == key { return UInt(bitPattern: block) }
+            index = (index + 1) & (Self.tableSize - 1)
+        }
+        return 0
+    }
+
+    /// Whether another block of the largest size still fits.
+    var hasRoom: Bool {
+        opCount + Self.maximumOps <= Self.opCapacity && blockCount < Self.blockCapacity
+    }
+
+    /// The most instructions in one block.
+    static let maximumOps = 64
+
+    /// Enters a decoded block. `hasRoom` must hold.
+    func insert(
+        _ address: UInt64, _ mode: CodeMode, _ decoded: [Op], length: Int, secondFrame: UInt64?
+    ) -> UInt {
+        let first = unsafe ops + opCount
+        for (index, op) in decoded.enumerated() {
+            unsafe (first + index).initialize(to: op)
+        }
+        opCount += decoded.count
+        let key = Self.key(address, mode)
+        let block = unsafe blocks + blockCount
+        unsafe block.initialize(
+            to: Block(
+                key: key, ops: UInt(bitPattern: first), count: UInt32(decoded.count),
+                length: UInt32(length), secondFrame: secondFrame ?? .max))
+        blockCount += 1
+        var index = slot(key)
+        // Dropped blocks leave their slots taken until the table is emptied; with at most
+        // 2^18 blocks in 2^19 slots a free one always turns up.
+        while unsafe table[index] != 0 { index = (index + 1) & (Self.tableSize - 1) }
+        unsafe table[index] = UInt32(blockCount)
+        note(address >> 12, UInt32(blockCount - 1))
+        if let secondFrame { note(secondFrame, UInt32(blockCount - 1)) }
+        return UInt(bitPattern: block)
+    }
+
+    private func note(_ frame: UInt64, _ block: UInt32) {
+        framesWithCode[frame, default: []].append(block)
+        if unsafe memory.frameFlags[Int(frame)] & FrameFlags.code == 0 {
+            unsafe memory.frameFlags[Int(frame)] |= FrameFlags.code
+            onFirstCode?(frame)
+        }
+    }
+
+    // MARK: Writes to code
+
+    /// Drops the blocks that `size` bytes written at a machine address touch.
+    func written(_ address: UInt64, size: Int) {
+        guard let list = framesWithCode[address >> 12] else { return }
+        var kept: [UInt32] = []
+        var dropped = false
+        for index in list {
+            let block = unsafe blocks[Int(index)]
+            guard block.key != .max else { continue }
+            let start = block.key >> 3
+            let crosses = block.secondFrame == address >> 12
+            if crosses || (address < start + UInt64(block.length) && start < address + UInt64(size)) {
+                unsafe blocks[Int(index)].key = .max
+                dropped = true
+            } else {
+                kept.append(index)
+            }
+        }
+        if !dropped { return }
+        flushLookups()
+        setList(address >> 12, kept)
+    }
+
+    /// Drops every block that touches a frame.
+    func drop(frame: UInt64) {
+        guard let list = framesWithCode[frame] else { return }
+        for index in list { unsafe blocks[Int(index)].key = .max }
+        flushLookups()
+        setList(frame, [])
+    }
+
+    private func setList(_ frame: UInt64, _ list: [UInt32]) {
+        if list.isEmpty {
+            framesWithCode[frame] = nil
+            unsafe memory.frameFlags[Int(frame)] &= ~FrameFlags.code
+        } else {
+            framesWithCode[frame] = list
+        }
+    }
+
+    /// Drops everything. Not while a block runs.
+    func removeAll() {
+        for frame in framesWithCode.keys {
+            unsafe memory.frameFlags[Int(frame)] &= ~FrameFlags.code
+        }
+        framesWithCode.removeAll(keepingCapacity: true)
+        unsafe table.update(repeating: 0, count: Self.tableSize)
+        opCount = 0
+        blockCount = 0
+        flushLookups()
+    }
+}
+
+/// A block's fields by its address. Safety: as for `OpRef`.
+@safe struct BlockRef {
+    private let pointer: UnsafePointer<Block>
+    @inline(__always) init(_ address: UInt) {
+        unsafe pointer = UnsafePointer<Block>(bitPattern: address).unsafelyUnwrapped
+    }
+    @inline(__always) var ops: UInt { unsafe pointer.pointee.ops }
+    @inline(__always) var count: UInt64 { UInt64(unsafe pointer.pointee.count) }
+    @inline(__always) var length: UInt64 { UInt64(unsafe pointer.pointee.length) }
+    @inline(__always) var secondFrame: UInt64 { unsafe pointer.pointee.secondFrame }
+}

@@ -1,0 +1,110 @@
+import MachineMemory
+import X86
+
+/// Instruction fetch: finding the block at RIP, decoding it where it is new.
+extension Processor {
+    /// The block at CS:RIP; nil after raising a fault or an exit.
+    @inline(__always)
+    func block(at rip: UInt64) -> BlockRef? {
+        let linear =
+            core.state.mode == .long64 ? rip : (rip &+ core[.cs].base) & 0xffff_ffff
+        let found = blocks.lookup(linear, core.state.mode)
+        if found != 0 { return BlockRef(found) }
+        return fetch(linear)
+    }
+
+    @inline(never)
+    private func fetch(_ linear: UInt64) -> BlockRef? {
+        let mode = core.state.mode
+        let kind: AccessKind = core.state.cpl == 3 ? [.fetch, .user] : .fetch
+        guard let machine = translate(linear, kind) else { return nil }
+        let known = blocks.find(machine, mode)
+        if known != 0 {
+            let block = BlockRef(known)
+            if block.secondFrame == .max {
+                blocks.remember(linear, mode, known)
+                return block
+            }
+            guard let second = translate(linear &+ 0xfff & ~0xfff, kind) else { return nil }
+            if second >> 12 == block.secondFrame {
+                blocks.remember(linear, mode, known)
+                return block
+            }
+            // The second page is another one now: decode anew.
+            blocks.drop(frame: block.secondFrame)
+        }
+        if !blocks.hasRoom || vector.isFull {
+            blocks.removeAll()
+            vector.flush()
+        }
+        return decode(linear, machine, mode, kind)
+    }
+
+    /// Decodes the block at a linear address that lies at a machine address.
+    private func decode(
+        _ linear: UInt64, _ machine: UInt64, _ mode: CodeMode, _ kind: AccessKind
+    ) -> BlockRef? {
+        guard memory.isMemory(MachineAddress(machine), size: 1) else {
+            // Nothing to execute behind this address: the bus floats high, and FF FF is undefined.
+            _ = core.invalidOpcode()
+            return nil
+        }
+        let inPage = Int(pageSize - machine & 0xfff)
+        guard let page = memory.read(at: MachineAddress(machine), count: inPage) else {
+            _ = core.invalidOpcode()
+            return nil
+        }
+        var decoder = InstructionDecoder(mode)
+        var ops: [Op] = []
+        ops.reserveCapacity(BlockCache.maximumOps)
+        var offset = 0
+        var secondFrame: UInt64?
+        decoding: while ops.count < BlockCache.maximumOps && offset < inPage {
+            let end = min(offset + 15, inPage)
+            switch decoder.decode(page.span.extracting(offset..<end)) {
+            case .instruction(let instruction):
+                offset += Int(instruction.length)
+                ops.append(makeOp(instruction, mode, nextOffset: offset))
+                if endsBlock(instruction) { break decoding }
+            case .tooLong:
+                ops.append(undefinedOp(nextOffset: offset, Miscellaneous.tooLong))
+                offset += 1
+                break decoding
+            case .invalid:
+                // An undefined encoding ends the block. Its length matters to nobody.
+                ops.append(undefinedOp(nextOffset: offset))
+                offset += 1
+                break decoding
+            case .truncated:
+                if end - offset == 15 {
+                    ops.append(undefinedOp(nextOffset: offset, Miscellaneous.tooLong))
+                    offset += 1
+                    break decoding
+                }
+                // The instruction runs into the next page: a block of its own.
+                if !ops.isEmpty { break decoding }
+                let next = mode == .long64 ? linear & ~0xfff &+ 4096
+                    : (linear & ~0xfff &+ 4096) & 0xffff_ffff
+                guard let second = translate(next, kind) else { return nil }
+                guard let more = memory.read(at: MachineAddress(second), count: 15) else {
+                    _ = core.invalidOpcode()
+                    return nil
+                }
+                let bytes = Array((page + more).prefix(15))
+                secondFrame = second >> 12
+                if case .instruction(let instruction) = decoder.decode(bytes.span) {
+                    offset = Int(instruction.length)
+                    ops.append(makeOp(instruction, mode, nextOffset: offset))
+                } else {
+                    ops.append(undefinedOp(nextOffset: 0))
+                    offset = inPage + 1
+                }
+                break decoding
+            }
+        }
+        let block = blocks.insert(
+            machine, mode, ops, length: offset, secondFrame: secondFrame)
+        blocks.remember(linear, mode, block)
+        return BlockRef(block)
+    }
+}

@@ -1,0 +1,60 @@
+import X86
+
+/// What the hypervisor tells the processor: the whole of the interface in that direction, beside
+/// `Processor.run` and the invalidation operations.
+public struct ControlBlock: Sendable {
+    /// Which tables the processor walks.
+    public var paging: PagingScheme = .guest
+    /// Whether INVLPG, INVPCID, MOV to CR3 and changes of the paging mode exit.
+    public var exitsOnPagingOperations = false
+    /// The traced-write facility.
+    public var trace = TraceControls()
+    /// An exception to deliver to the guest before the next instruction; the processor clears it.
+    public var injection: InjectedFault?
+
+    public init() {}
+}
+
+/// Which tables the processor walks to translate.
+public enum PagingScheme: Equatable, Sendable {
+    /// The guest's own, from CR3, when CR0.PG is set; no translation otherwise. Page faults go to
+    /// the guest without an exit.
+    case guest
+    /// 4-level tables of the hypervisor from `root`, always, whatever CR0.PG says. CR0.WP,
+    /// CR4.SMEP, CR4.SMAP, EFER.NXE and EFLAGS.AC are the guest's and apply at each access, as
+    /// does its PCID for tagging. With CR0.PG clear every access is made with supervisor rights.
+    ///
+    /// The processor sets A in entries that it uses, and never sets D in a leaf: a write through a
+    /// leaf whose D is clear exits with `pageFault`, and so the hypervisor learns of the first
+    /// write to a page whatever CR0.WP says. `root` must lie in machine memory.
+    case shadow(root: MachineAddress)
+}
+
+/// The registers of the traced-write facility: one ring in machine memory.
+public struct TraceControls: Equatable, Sendable {
+    /// Whether writes through leaves marked T are recorded.
+    public var isEnabled = false
+    /// The ring's first byte; page-aligned machine memory.
+    public var base = MachineAddress(0)
+    /// The ring's size in bytes: a power of two, 4 KiB…2 MiB. A record has 8 bytes.
+    public var capacity: UInt64 = 4096
+    /// How many records in the ring cause `bufferThreshold`; 0: never.
+    public var threshold: UInt64 = 0
+    /// A record equal to one of the last `coalesce` ones is not repeated; 0…8.
+    public var coalesce = 1
+    /// Free-running count of records consumed: the hypervisor's index.
+    public var consumer: UInt64 = 0
+
+    public init() {}
+}
+
+/// A page fault that the hypervisor hands to the guest: error code, and the address for CR2.
+public struct InjectedFault: Equatable, Sendable {
+    public var error: PageFaultError
+    public var address: GuestVirtualAddress
+
+    public init(error: PageFaultError, address: GuestVirtualAddress) {
+        self.error = error
+        self.address = address
+    }
+}

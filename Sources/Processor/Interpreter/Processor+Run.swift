@@ -1,0 +1,169 @@
+import X86
+
+/// The run loop: between blocks it looks at everything that may come between instructions.
+extension Processor {
+    /// Executes the guest until something is for the hypervisor or the board.
+    /// - Parameter limit: run until the retired count reaches this.
+    public func run(until limit: UInt64) -> Exit {
+        if control.trace.consumer != lastConsumer {
+            lastConsumer = control.trace.consumer
+            forgetRecentRecords()
+        }
+        if let fault = control.injection {
+            control.injection = nil
+            core.state.pendingAddress = fault.address.rawValue
+            _ = core.raise(.pageFault, error: fault.error.rawValue)
+        }
+        if core.state.pending != .none || hasLatchedDelivery {
+            if let exit = deliverPending() { return exit }
+        }
+        while true {
+            if let exit = betweenInstructions(limit) { return exit }
+            guard let block = block(at: core.state.rip), let count = permittedCount(block) else {
+                if let exit = deliverPending() { return exit }
+                continue
+            }
+            let budget =
+                core.state.interruptShadow || core.debugActive || core.state.isObserved
+                ? 1 : limit &- core.state.retired
+            if budget == 1 {
+                if let exit = runOne(block) { return exit }
+                continue
+            }
+            let status = execute(block, count: min(count, budget))
+            if status == .next || status == .jump, core.state.pending == .none { continue }
+            if let exit = finish(status) { return exit }
+        }
+    }
+
+    /// Runs the ops of a block until one does not simply continue, and brings RIP and the retired
+    /// count up to date.
+    @inline(__always)
+    private func execute(_ block: BlockRef, count: UInt64) -> Status {
+        let start = block.ops
+        let stride = UInt(MemoryLayout<Op>.stride)
+        core.state.registers[17] = core.state.rip
+        core.state.blockStart = start
+        core.state.blockEnd = start &+ UInt(truncatingIfNeeded: count) &* stride
+        var op = start
+        var status: Int32
+        repeat {
+            core.state.currentOp = op
+            status = unsafe UnsafePointer<Op>(bitPattern: op).unsafelyUnwrapped.pointee
+                .handler(core.address, op)
+            op &+= stride
+        } while status == 0 && op < core.state.blockEnd
+        core.state.blockStart = 0
+        var executed = UInt64(op &- start) / UInt64(stride)
+        let last = OpRef(op &- stride)
+        switch status {
+        case Status.next.rawValue: core.state.rip = core.nextRIP(last)
+        case Status.jump.rawValue: break
+        default:
+            core.state.rip = core.currentRIP(last)
+            executed &-= 1
+            if core.state.pendingNonCanonical { refineNonCanonical(last) }
+        }
+        core.state.retired &+= executed
+        return Status(rawValue: status)
+    }
+
+    /// One instruction, with what surrounds it while debugging or in an interrupt shadow.
+    private func runOne(_ block: BlockRef) -> Exit? {
+        core.state.interruptShadow = false
+        instructionObserver?(self)
+        if core.debugActive, checkInstructionBreakpoints(core) {
+            return deliverPending()
+        }
+        let wasStepping = beginDebugStep(core)
+        let status = execute(block, count: 1)
+        if status == .next || status == .jump {
+            endDebugStep(core, wasStepping)
+            if core.state.pending == .none { return nil }
+        }
+        return finish(status)
+    }
+
+    /// What an instruction left to be done.
+    private func finish(_ status: Status) -> Exit? {
+        switch core.state.pending {
+        case .none: return nil
+        case .exception: return deliverPending()
+        case .faultExit, .trapExit:
+            core.state.pending = .none
+            return core.state.pendingExit
+        }
+    }
+
+    /// Everything that is looked at between two instructions.
+    @inline(__always)
+    private func betweenInstructions(_ limit: UInt64) -> Exit? {
+        let core = core
+        if !stopRequested && core.state.retired < limit && !core.state.isHalted
+            && !nmiRequested && !interruptRequested
+        {
+            return nil
+        }
+        return attend(limit)
+    }
+
+    @inline(never)
+    private func attend(_ limit: UInt64) -> Exit? {
+        if stopRequested {
+            stopRequested = false
+            return .stopped
+        }
+        if !core.state.interruptShadow {
+            if nmiRequested && !core.state.nmiBlocked {
+                nmiRequested = false
+                core.state.isHalted = false
+                if let exit = deliverNMI() { return exit }
+            } else if interruptRequested && interruptsEnabled {
+                if let vector = platform.acknowledgeInterrupt(processor: index) {
+                    core.state.isHalted = false
+                    if let exit = deliverInterrupt(vector) { return exit }
+                } else {
+                    interruptRequested = false
+                }
+            }
+        }
+        if core.state.retired >= limit { return .limit }
+        return core.state.isHalted ? .halted : nil
+    }
+
+    /// How many of a block's instructions lie within CS.limit; nil after raising #GP(0).
+    @inline(__always)
+    private func permittedCount(_ block: BlockRef) -> UInt64? {
+        if core.state.mode == .long64 { return block.count }
+        return countWithinLimit(block)
+    }
+
+    @inline(never)
+    private func countWithinLimit(_ block: BlockRef) -> UInt64? {
+        let limit = UInt64(core[.cs].limit)
+        let rip = core.state.rip
+        if rip &+ block.length &- 1 <= limit { return block.count }
+        var count: UInt64 = 0
+        var op = block.ops
+        while count < block.count,
+            rip &+ UInt64(OpRef(op).nextOffset) &- 1 <= limit
+        {
+            count += 1
+            op += UInt(MemoryLayout<Op>.stride)
+        }
+        if count > 0 { return count }
+        _ = core.generalProtection()
+        return nil
+    }
+
+    /// A non-canonical address in an operand whose segment is SS raises #SS(0)
+    /// (SDM Vol. 1 §3.3.7.1).
+    private func refineNonCanonical(_ op: OpRef) {
+        core.state.pendingNonCanonical = false
+        if op.segment == .ss, op.destination == .memory || op.source == .memory,
+            core.state.pendingVector == ExceptionVector.generalProtection.rawValue
+        {
+            core.state.pendingVector = ExceptionVector.stackFault.rawValue
+        }
+    }
+}

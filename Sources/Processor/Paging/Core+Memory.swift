@@ -1,0 +1,103 @@
+import X86
+
+/// Memory accesses by linear address: the fast path. The slow path is `Processor+Access.swift`.
+///
+/// Every access returns nil or false when it could not be made; `State.pending` then says what
+/// the instruction leaves to be done, and the handler returns `.fault` without having changed
+/// architectural state.
+extension Core {
+    /// Reads little-endian from a linear address with the current rights.
+    @inline(__always)
+    func read<W: FixedWidthInteger & UnsignedInteger>(_ type: W.Type, linear address: UInt64) -> W? {
+        let size = UInt64(MemoryLayout<W>.size)
+        let entry = unsafe SoftwareTLB.entry(state.bank, address)
+        let wanted = ((address &+ (size &- 1)) & ~0xfff) | state.tlbGeneration
+        if unsafe entry.pointee.readTag == wanted {
+            return unsafe host(address &+ entry.pointee.addend)
+                .loadUnaligned(as: W.self)
+        }
+        guard let value = processor.readSlowly(address, size: Int(size), supervisor: false) else {
+            return nil
+        }
+        return W(truncatingIfNeeded: value)
+    }
+
+    /// Writes little-endian to a linear address with the current rights.
+    @inline(__always)
+    func write<W: FixedWidthInteger & UnsignedInteger>(_ value: W, linear address: UInt64) -> Bool {
+        let size = UInt64(MemoryLayout<W>.size)
+        let entry = unsafe SoftwareTLB.entry(state.bank, address)
+        let wanted = ((address &+ (size &- 1)) & ~0xfff) | state.tlbGeneration
+        if unsafe entry.pointee.writeTag == wanted {
+            unsafe host(address &+ entry.pointee.addend).storeBytes(of: value, as: W.self)
+            return true
+        }
+        return processor.writeSlowly(
+            address, UInt64(truncatingIfNeeded: value), size: Int(size), supervisor: false)
+    }
+
+    /// Replaces the value at a linear address by `body` of it, or leaves it where `body` gives nil.
+    /// It needs write rights from the start, and counts as a write even where nothing changes.
+    @inline(__always)
+    func update<W: FixedWidthInteger & UnsignedInteger>(
+        linear address: UInt64, _ body: (W) -> W
+    ) -> Bool {
+        let size = UInt64(MemoryLayout<W>.size)
+        let entry = unsafe SoftwareTLB.entry(state.bank, address)
+        let wanted = ((address &+ (size &- 1)) & ~0xfff) | state.tlbGeneration
+        if unsafe entry.pointee.writeTag == wanted {
+            let pointer = unsafe host(address &+ entry.pointee.addend)
+            unsafe pointer.storeBytes(of: body(pointer.loadUnaligned(as: W.self)), as: W.self)
+            return true
+        }
+        guard processor.probe(address, size: Int(size), write: true),
+            let old = processor.readSlowly(address, size: Int(size), supervisor: false)
+        else { return false }
+        return processor.writeSlowly(
+            address, UInt64(truncatingIfNeeded: body(W(truncatingIfNeeded: old))), size: Int(size),
+            supervisor: false)
+    }
+
+    /// Reads with supervisor rights whatever the CPL: descriptor tables and the TSS
+    /// (SDM Vol. 3A §4.6, implicit supervisor-mode accesses).
+    func readSystem<W: FixedWidthInteger & UnsignedInteger>(_ type: W.Type, linear address: UInt64)
+        -> W?
+    {
+        let address = is64 || isLongModeActive ? address : address & 0xffff_ffff
+        guard
+            let value = processor.readSlowly(
+                address, size: MemoryLayout<W>.size, supervisor: true)
+        else { return nil }
+        return W(truncatingIfNeeded: value)
+    }
+
+    /// Writes with supervisor rights whatever the CPL.
+    func writeSystem<W: FixedWidthInteger & UnsignedInteger>(_ value: W, linear address: UInt64)
+        -> Bool
+    {
+        let address = is64 || isLongModeActive ? address : address & 0xffff_ffff
+        return processor.writeSlowly(
+            address, UInt64(truncatingIfNeeded: value), size: MemoryLayout<W>.size,
+            supervisor: true)
+    }
+
+    /// A host address from a matching software-TLB entry.
+    @inline(__always)
+    func host(_ address: UInt64) -> UnsafeMutableRawPointer {
+        // The tag matched, so address lies in a live page of the arena, which is never unmapped.
+        unsafe UnsafeMutableRawPointer(bitPattern: UInt(truncatingIfNeeded: address))
+            .unsafelyUnwrapped
+    }
+
+    /// Chooses the software-TLB bank for the current CPL and EFLAGS.AC. To be called after either
+    /// changed.
+    @inline(__always)
+    func selectBank() {
+        let number =
+            state.cpl == 3
+            ? SoftwareTLB.user
+            : state.systemFlags & RFLAGS.alignmentCheck != 0
+                ? SoftwareTLB.supervisorAC : SoftwareTLB.supervisor
+        state.bank = state.supervisorBank &+ UInt(number) &* UInt(SoftwareTLB.entriesPerBank * 32)
+    }
+}

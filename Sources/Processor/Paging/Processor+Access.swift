@@ -1,0 +1,143 @@
+import MachineMemory
+import X86
+
+/// The slow path of memory accesses: everything that the software TLB does not answer.
+extension Processor {
+    /// Reads `size` (1…8) bytes; nil after raising a fault or an exit.
+    /// - Parameter supervisor: an implicit supervisor access, whatever the CPL.
+    @inline(never)
+    func readSlowly(_ address: UInt64, size: Int, supervisor: Bool) -> UInt64? {
+        let kind = supervisor ? AccessKind.implicit : explicitKind
+        let inPage = Int(pageSize - address & 0xfff)
+        if size <= inPage {
+            guard let machine = translate(address, kind) else { return nil }
+            if !supervisor { core.noteDataAccess(address, size: size, write: false) }
+            return readMachine(machine, size: size)
+        }
+        let second = linear(address &+ UInt64(inPage))
+        guard let low = translate(address, kind), let high = translate(second, kind) else {
+            return nil
+        }
+        if !supervisor { core.noteDataAccess(address, size: size, write: false) }
+        let lowPart = readMachine(low, size: inPage)
+        return lowPart | readMachine(high, size: size - inPage) << UInt64(inPage * 8)
+    }
+
+    /// Writes the low `size` (1…8) bytes of `value`; false after raising a fault or an exit, with
+    /// nothing written.
+    @inline(never)
+    func writeSlowly(_ address: UInt64, _ value: UInt64, size: Int, supervisor: Bool) -> Bool {
+        let kind = (supervisor ? AccessKind.implicit : explicitKind).union(.write)
+        let inPage = Int(pageSize - address & 0xfff)
+        if size <= inPage {
+            guard let machine = translate(address, kind), reserveRecords() else { return false }
+            if !supervisor { core.noteDataAccess(address, size: size, write: true) }
+            writeMachine(machine, value, size: size, traced: lastTranslationTraced)
+            return true
+        }
+        let second = linear(address &+ UInt64(inPage))
+        guard let low = translate(address, kind) else { return false }
+        let lowTraced = lastTranslationTraced
+        guard let high = translate(second, kind) else { return false }
+        let highTraced = lastTranslationTraced
+        guard reserveRecords() else { return false }
+        if !supervisor { core.noteDataAccess(address, size: size, write: true) }
+        writeMachine(low, value, size: inPage, traced: lowTraced)
+        writeMachine(
+            high, value >> UInt64(inPage * 8), size: size - inPage, traced: highTraced)
+        return true
+    }
+
+    /// Whether an explicit access to `size` (up to 4096) bytes would be permitted now; raises the
+    /// fault or exit if not. A write probe sets A and D, and makes sure that the records of the
+    /// write have room.
+    @inline(never)
+    func probe(_ address: UInt64, size: Int, write: Bool) -> Bool {
+        let kind = write ? explicitKind.union(.write) : explicitKind
+        guard translate(address, kind) != nil else { return false }
+        let last = linear(address &+ UInt64(size - 1))
+        if last & ~0xfff != address & ~0xfff {
+            guard translate(last & ~0xfff, kind) != nil else { return false }
+        }
+        return !write || reserveRecords()
+    }
+
+    /// The rights of explicit accesses at the current CPL.
+    var explicitKind: AccessKind { core.state.cpl == 3 ? .user : [] }
+
+    /// Linear addresses wrap at 4 GiB outside 64-bit mode.
+    private func linear(_ address: UInt64) -> UInt64 {
+        core.state.mode == .long64 ? address : address & 0xffff_ffff
+    }
+
+    /// A host pointer to the bytes from `address` to the end of its page, for an access of
+    /// up to `size` bytes within the page that needs no slow path; nil where it does (devices,
+    /// traced pages, code) or where it faults: `State.pending` tells.
+    func hostPointer(_ address: UInt64, write: Bool) -> UnsafeMutableRawPointer? {
+        let kind = write ? explicitKind.union(.write) : explicitKind
+        guard let machine = translate(address, kind) else { return nil }
+        guard machine < memory.arenaBytes, !core.watchesPage(address) else { return nil }
+        let flags = unsafe memory.frameFlags[Int(machine >> 12)]
+        guard flags & FrameFlags.memory != 0 else { return nil }
+        if write && (flags & FrameFlags.code != 0 || lastTranslationTraced) { return nil }
+        return unsafe memory.base + Int(machine)
+    }
+
+    // MARK: Machine addresses
+
+    /// Reads up to 8 bytes within one page: from memory, or from the device bus.
+    func readMachine(_ address: UInt64, size: Int) -> UInt64 {
+        if address < memory.arenaBytes,
+            unsafe memory.frameFlags[Int(address >> 12)] & FrameFlags.memory != 0
+        {
+            let pointer = unsafe memory.base + Int(address)
+            switch size {
+            case 1: return UInt64(unsafe pointer.load(as: UInt8.self))
+            case 2: return UInt64(unsafe pointer.loadUnaligned(as: UInt16.self))
+            case 4: return UInt64(unsafe pointer.loadUnaligned(as: UInt32.self))
+            case 8: return unsafe pointer.loadUnaligned(as: UInt64.self)
+            default:
+                var value: UInt64 = 0
+                for byte in 0..<size {
+                    value |= UInt64(unsafe pointer.load(fromByteOffset: byte, as: UInt8.self))
+                        << UInt64(byte * 8)
+                }
+                return value
+            }
+        }
+        statistics.deviceAccesses += 1
+        core.leaveBlock()
+        return platform.readDevice(MachineAddress(address), size: size)
+    }
+
+    /// Writes up to 8 bytes within one page, recording them first where the page is traced.
+    private func writeMachine(_ address: UInt64, _ value: UInt64, size: Int, traced: Bool) {
+        guard address < memory.arenaBytes,
+            unsafe memory.frameFlags[Int(address >> 12)] & FrameFlags.memory != 0
+        else {
+            statistics.deviceAccesses += 1
+            core.leaveBlock()
+            platform.writeDevice(MachineAddress(address), size: size, value: value)
+            return
+        }
+        // The record is visible no later than the write (traced writes, rule on ordering).
+        if traced { record(address, size: size) }
+        let pointer = unsafe memory.base + Int(address)
+        switch size {
+        case 1: unsafe pointer.storeBytes(of: UInt8(truncatingIfNeeded: value), as: UInt8.self)
+        case 2: unsafe pointer.storeBytes(of: UInt16(truncatingIfNeeded: value), as: UInt16.self)
+        case 4: unsafe pointer.storeBytes(of: UInt32(truncatingIfNeeded: value), as: UInt32.self)
+        case 8: unsafe pointer.storeBytes(of: value, as: UInt64.self)
+        default:
+            for byte in 0..<size {
+                unsafe pointer.storeBytes(
+                    of: UInt8(truncatingIfNeeded: value >> UInt64(byte * 8)), toByteOffset: byte,
+                    as: UInt8.self)
+            }
+        }
+        if unsafe memory.frameFlags[Int(address >> 12)] & FrameFlags.code != 0 {
+            blocks.written(address, size: size)
+            core.leaveBlock()
+        }
+    }
+}

@@ -1,0 +1,106 @@
+import MachineMemory
+import X86
+
+/// Translation of linear addresses: modelled TLB, walk, permission check, fill.
+extension Processor {
+    /// Translates for an access of `kind`.
+    /// - Returns: the machine address; nil after raising #PF, #GP or an exit.
+    func translate(_ address: UInt64, _ kind: AccessKind) -> UInt64? {
+        let state = core.state.cr0
+        let isPaged: Bool
+        switch control.paging {
+        case .guest: isPaged = state & CR0.paging != 0
+        case .shadow: isPaged = true
+        }
+        guard isPaged else {
+            lastTranslationTraced = false
+            fill(
+                address, kind,
+                Translation(
+                    base: address & ~0xfff, level: .table,
+                    bits: TranslationBits.writable | TranslationBits.user | TranslationBits.dirty))
+            return address
+        }
+        guard GuestVirtualAddress(address).isCanonical48 else {
+            core.state.pendingNonCanonical = true
+            _ = core.generalProtection()
+            return nil
+        }
+        let pcid = currentPCID
+        if let cached = tlb.lookup(address, pcid: pcid), permits(cached, kind) {
+            lastTranslationTraced = cached.has(TranslationBits.traced)
+            fill(address, kind, cached)
+            return cached.base | address & (cached.level.entrySpan - 1)
+        }
+        statistics.tlbMisses += 1
+        guard let walked = walk(address, kind) else { return nil }
+        if let gone = tlb.insert(address, pcid: pcid, walked) {
+            softTLB.invalidate(gone.page, span: gone.span)
+        }
+        lastTranslationTraced = walked.has(TranslationBits.traced)
+        fill(address, kind, walked)
+        return walked.base | address & (walked.level.entrySpan - 1)
+    }
+
+    /// Whether a cached translation permits the access as it is, with D set for writes
+    /// (SDM Vol. 3A §4.6.1).
+    func permits(_ translation: Translation, _ kind: AccessKind) -> Bool {
+        if kind.contains(.write) && !translation.has(TranslationBits.dirty) { return false }
+        return grants(
+            kind, user: translation.has(TranslationBits.user),
+            writable: translation.has(TranslationBits.writable),
+            executeDisable: translation.has(TranslationBits.executeDisable))
+    }
+
+    /// The access rights of SDM Vol. 3A §4.6.1, for the combined bits of all levels.
+    func grants(_ kind: AccessKind, user: Bool, writable: Bool, executeDisable: Bool) -> Bool {
+        let cr4 = core.state.cr4
+        if core.state.cr0 & CR0.paging == 0 {
+            // The hypervisor's identity map: the guest has no paging, so no rights either.
+            return true
+        }
+        if kind.contains(.user) {
+            if !user { return false }
+            if kind.contains(.write) && !writable { return false }
+            return !(kind.contains(.fetch) && executeDisable)
+        }
+        if kind.contains(.fetch) {
+            return !executeDisable
+                && !(user && cr4 & CR4.supervisorExecutionPrevention != 0)
+        }
+        if user && cr4 & CR4.supervisorAccessPrevention != 0
+            && (kind.contains(.implicit)
+                || core.state.systemFlags & RFLAGS.alignmentCheck == 0)
+        {
+            return false
+        }
+        return !kind.contains(.write) || writable
+            || core.state.cr0 & CR0.writeProtect == 0
+    }
+
+    /// Enters a permitted translation into the software TLB bank of the access's rights.
+    private func fill(_ address: UInt64, _ kind: AccessKind, _ translation: Translation) {
+        if kind.contains(.fetch) || core.watchesPage(address) { return }
+        let machine = translation.base | address & (translation.level.entrySpan - 1) & ~0xfff
+        guard machine < memory.arenaBytes else { return }
+        let flags = unsafe memory.frameFlags[Int(machine >> 12)]
+        guard flags & FrameFlags.memory != 0 else { return }
+        let bank: UInt
+        if kind.contains(.implicit) {
+            bank = core.state.supervisorBank
+        } else {
+            bank = core.state.bank
+        }
+        let page = address & ~0xfff
+        let entry = unsafe SoftwareTLB.entry(bank, page)
+        let tag = page | core.state.tlbGeneration
+        let rights = kind.subtracting(.write)
+        unsafe entry.pointee.addend =
+            UInt64(UInt(bitPattern: memory.base)) &+ machine &- page
+        unsafe entry.pointee.readTag = permits(translation, rights) ? tag : 0
+        let isPlain =
+            !translation.has(TranslationBits.traced) && flags & FrameFlags.code == 0
+        unsafe entry.pointee.writeTag =
+            isPlain && permits(translation, rights.union(.write)) ? tag : 0
+    }
+}

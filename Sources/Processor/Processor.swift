@@ -1,0 +1,207 @@
+import MachineMemory
+import X86
+
+/// One modelled x86 processor: the hardware half of Penumbra.
+///
+/// *Problem.* Execute an unmodified guest exactly, at tens of millions of instructions a second,
+/// and let a hypervisor stand between the guest's page tables and memory as it would in silicon.
+///
+/// *Approach.* Guest code is decoded once, by Zydis, into blocks of `Op`s that are cached by
+/// machine address (`BlockCache`); an op holds the C function that executes it. Memory goes
+/// through a software TLB (`Core+Memory.swift`), behind it the modelled TLB and the page walker.
+/// The processor walks the tables that its control block names and records traced writes. It
+/// knows nothing of shadows, of guests' tables, or of techniques.
+///
+/// *Example.*
+/// ```swift
+/// let processor = Processor(memory: memory, platform: board, model: .penumbraV2, index: 0)
+/// processor.control.paging = .shadow(root: root)
+/// let exit = processor.run(until: processor.retired + 100_000)
+/// ```
+///
+/// *Caveats.* One host thread at a time may call a processor.
+@safe public final class Processor {
+    /// What the hypervisor asks of the hardware. Changing the paging scheme or the trace controls
+    /// takes effect at the next `run`; cached translations are kept unless invalidated.
+    public var control = ControlBlock()
+    /// What CPUID tells, and what is implemented for the guest.
+    public let model: ProcessorModel
+    /// This processor's number and initial APIC ID.
+    public let index: Int
+    /// Exact counts since reset.
+    public package(set) var statistics = ProcessorStatistics()
+    /// Free-running count of records written to the guest write buffer.
+    public package(set) var traceProducer: UInt64 = 0
+    /// The platform asserts INTR. Looked at between instructions when the guest allows interrupts.
+    public var interruptRequested = false { didSet { core.leaveBlock() } }
+    /// The platform signals an NMI; cleared when it is delivered.
+    public var nmiRequested = false { didSet { core.leaveBlock() } }
+    /// Called before each instruction while set, at the price of speed: for instruction traces.
+    /// It must not run the processor.
+    public var instructionObserver: ((Processor) -> Void)? {
+        didSet { core.state.isObserved = instructionObserver != nil }
+    }
+
+    let memory: MachineMemory
+    let platform: any Platform
+    let core: Core
+    let blocks: BlockCache
+    let vector: VectorUnit
+    var tlb = ModelledTLB()
+    let softTLB = SoftwareTLB()
+    var recentRecords = InlineArray<8, UInt64>(repeating: 0)
+    var stopRequested = false
+    /// The consumer index at the last entry.
+    var lastConsumer: UInt64 = 0
+    /// Whether the translation that `translate` returned last is marked traced.
+    var lastTranslationTraced = false
+    private let stateBlock: UnsafeMutableRawPointer
+
+    /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).
+    public init(memory: MachineMemory, platform: any Platform, model: ProcessorModel, index: Int) {
+        self.memory = memory
+        self.platform = platform
+        self.model = model
+        self.index = index
+        unsafe stateBlock = UnsafeMutableRawPointer.allocate(
+            byteCount: Core.byteCount, alignment: 64)
+        core = unsafe Core(UInt(bitPattern: stateBlock))
+        unsafe stateBlock.initializeMemory(as: State.self, repeating: State(), count: 1)
+        blocks = BlockCache(memory: memory)
+        vector = VectorUnit()
+        unsafe stateBlock.storeBytes(
+            of: UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()),
+            toByteOffset: Core.processorOffset, as: UnsafeRawPointer.self)
+        blocks.onFirstCode = { [unowned self] frame in
+            softTLB.forbidWrites(
+                hostFrame: unsafe UInt64(UInt(bitPattern: memory.base)) &+ frame << 12)
+        }
+        reset()
+    }
+
+    deinit {
+        softTLB.deallocate()
+        unsafe stateBlock.assumingMemoryBound(to: State.self).deinitialize(count: 1)
+        unsafe stateBlock.deallocate()
+    }
+
+    /// Puts the processor into its state after RESET#, caches emptied; the retired count goes on.
+    public func reset() {
+        let retired = core.state.retired
+        core.state = State()
+        core.state.retired = retired
+        core.state.isObserved = instructionObserver != nil
+        core.state.supervisorBank = softTLB.bank(SoftwareTLB.supervisor)
+        core.state.cr0 = CR0.extensionType | CR0.cacheDisable | CR0.notWriteThrough
+        core.state.rip = 0xfff0
+        core[.rdx] = UInt64(model.signature)
+        var code = Segment()
+        code.selector = 0xf000
+        code.base = 0xffff_0000
+        code.attributes = 0x9b
+        core[.cs] = code
+        core.state.ldtr.attributes = 0x82
+        core.state.taskRegister.attributes = 0x8b
+        core.setFlags(RFLAGS.alwaysOne)
+        core.selectBank()
+        vector.reset()
+        control.injection = nil
+        blocks.removeAll()
+        invalidateAll()
+    }
+
+    // MARK: Architectural state for the hypervisor and the board
+
+    /// Instructions retired since the machine started; exact also within an instruction's own
+    /// accesses to the platform.
+    public var retired: UInt64 {
+        if core.state.blockStart == 0 { return core.state.retired }
+        return core.state.retired
+            &+ UInt64(core.state.currentOp &- core.state.blockStart)
+            / UInt64(MemoryLayout<Op>.stride)
+    }
+    public var cr0: UInt64 { core.state.cr0 }
+    public var cr2: UInt64 { core.state.cr2 }
+    public var cr3: UInt64 { core.state.cr3 }
+    public var cr4: UInt64 { core.state.cr4 }
+    public var efer: UInt64 { core.state.efer }
+    public var rip: UInt64 { core.state.rip }
+    /// The current privilege level, 0…3.
+    public var privilegeLevel: UInt8 { core.state.cpl }
+    /// EFLAGS.AC, which opens user pages to the supervisor under SMAP.
+    public var alignmentCheckFlag: Bool { core.state.systemFlags & RFLAGS.alignmentCheck != 0 }
+    /// Whether maskable interrupts are allowed: EFLAGS.IF.
+    public var interruptsEnabled: Bool { core.state.systemFlags & RFLAGS.interruptEnable != 0 }
+
+    // MARK: Translation caches: the operations that hardware offers
+
+    /// Drops the cached translations of the page at `address`, of every PCID, global ones too.
+    public func invalidate(_ address: GuestVirtualAddress) {
+        if tlb.invalidate(address.rawValue, pcid: nil) {
+            flushSoftware()
+        } else {
+            softTLB.invalidate(address.rawValue)
+        }
+        blocks.flushLookups()
+    }
+
+    /// Drops every cached translation.
+    public func invalidateAll() {
+        tlb.invalidateAll(pcid: nil, global: true)
+        flushSoftware()
+    }
+
+    /// Memory in `frame` was written by something other than this processor: decoded code is
+    /// dropped.
+    public func codeChanged(in frame: MachineFrame) {
+        guard frame.number < memory.frameCount else { return }
+        blocks.drop(frame: frame.number)
+    }
+
+    /// Makes `run` return `.stopped` before the next instruction. For the platform, from within
+    /// one of its own calls.
+    public func requestStop() {
+        stopRequested = true
+        core.leaveBlock()
+    }
+
+    /// Empties the software TLB and the lookups of blocks by virtual address.
+    func flushSoftware() {
+        // Tags carry 12 bits of generation: old ones could match again after a wrap.
+        if core.state.tlbGeneration == 0xfff {
+            softTLB.removeAll()
+            core.state.tlbGeneration = 1
+        } else {
+            core.state.tlbGeneration &+= 1
+        }
+        blocks.flushLookups()
+    }
+
+    /// The PCID that tags translations now; 0 without CR4.PCIDE.
+    var currentPCID: UInt16 {
+        core.state.cr4 & CR4.pcidEnable != 0
+            ? UInt16(truncatingIfNeeded: core.state.cr3 & CR3.pcidMask) : 0
+    }
+}
+
+/// Exact counts of what one processor did.
+public struct ProcessorStatistics: Equatable, Sendable {
+    /// Misses of the modelled TLB.
+    public var tlbMisses: UInt64 = 0
+    /// Entries of paging structures that walks read.
+    public var walkReferences: UInt64 = 0
+    /// Records written to the guest write buffer.
+    public var records: UInt64 = 0
+    /// Traced writes whose record was one of the last ones, and not repeated.
+    public var coalesced: UInt64 = 0
+    /// Accesses that went to the platform: ports, and addresses without memory.
+    public var deviceAccesses: UInt64 = 0
+    /// Interrupts and NMIs delivered.
+    public var interrupts: UInt64 = 0
+    /// Exceptions delivered, page faults among them.
+    public var exceptions: UInt64 = 0
+    /// Page faults delivered.
+    public var pageFaults: UInt64 = 0
+
+    public init() {}
+}

@@ -1,0 +1,255 @@
+import X86
+
+/// CR0, CR2, CR3, CR4, CR8 and XCR0 (SDM Vol. 3A §2.5, §2.6; Vol. 2B, MOV control registers).
+enum ControlRegisters {
+    /// The bits of CR0 that exist; writes to others are ignored.
+    private static let cr0Bits: UInt64 =
+        CR0.protectionEnable | CR0.monitorCoprocessor | CR0.emulation | CR0.taskSwitched
+        | CR0.extensionType | CR0.numericError | CR0.writeProtect | CR0.alignmentMask
+        | CR0.notWriteThrough | CR0.cacheDisable | CR0.paging
+
+    // MARK: MOV. `Op.code` is the control register's number.
+
+    static let moveTo: Handler = {
+        plain($0, $1) { core, op in
+            guard core.state.cpl == 0 else { return core.generalProtection() }
+            let value =
+                core.is64 ? core[op.a, as: UInt64.self] : UInt64(core[op.a, as: UInt32.self])
+            switch op.code {
+            case 0: return setCR0(core, value)
+            case 2:
+                core.state.cr2 = value
+                return .next
+            case 3: return setCR3(core, value)
+            case 4: return setCR4(core, value)
+            default: return setCR8(core, value)
+            }
+        }
+    }
+
+    static let moveFrom: Handler = {
+        plain($0, $1) { core, op in
+            guard core.state.cpl == 0 else { return core.generalProtection() }
+            let value: UInt64
+            switch op.code {
+            case 0: value = core.state.cr0
+            case 2: value = core.state.cr2
+            case 3: value = core.state.cr3
+            case 4: value = core.state.cr4
+            default:
+                core.processor.statistics.deviceAccesses += 1
+                value = UInt64(
+                    core.processor.platform.taskPriority(processor: core.processor.index) & 15)
+            }
+            core[op.a] = core.is64 ? value : value & 0xffff_ffff
+            return .next
+        }
+    }
+
+    /// LMSW: PE can be set, not cleared.
+    static let loadStatusWord: Handler = {
+        plain($0, $1) { core, op in
+            guard core.state.cpl == 0 else { return core.generalProtection() }
+            guard let value = core.readDestination(UInt16.self, op) else { return .fault }
+            let changed: UInt64 = 0xe
+            return setCR0(
+                core,
+                core.state.cr0 & ~changed | UInt64(value) & (changed | CR0.protectionEnable))
+        }
+    }
+
+    static let storeStatusWord: Handler = {
+        plain($0, $1) { core, op in
+            guard permitsStore(core) else { return core.generalProtection() }
+            if op.destination == .memory {
+                let value = UInt16(truncatingIfNeeded: core.state.cr0)
+                return core.writeMemory(value, op) ? .next : .fault
+            }
+            switch op.width {
+            case 2: core[op.a] = UInt16(truncatingIfNeeded: core.state.cr0)
+            default: core[op.a] = core.state.cr0 & 0xffff_ffff
+            }
+            return .next
+        }
+    }
+
+    /// CR4.UMIP keeps SGDT, SIDT, SLDT, SMSW and STR from user code.
+    static func permitsStore(_ core: Core) -> Bool {
+        core.state.cpl == 0 || core.state.cr4 & CR4.userModeInstructionPrevention == 0
+    }
+
+    static let clearTaskSwitched: Handler = {
+        plain($0, $1) { core, _ in
+            guard core.state.cpl == 0 else { return core.generalProtection() }
+            core.state.cr0 &= ~CR0.taskSwitched
+            return .next
+        }
+    }
+
+    // MARK: CR0
+
+    private static func setCR0(_ core: Core, _ raw: UInt64) -> Status {
+        let old = core.state.cr0
+        let new = raw & cr0Bits | CR0.extensionType
+        let changed = old ^ new
+        func sets(_ bit: UInt64) -> Bool { new & bit != 0 }
+        guard raw >> 32 == 0, !sets(CR0.paging) || sets(CR0.protectionEnable),
+            !sets(CR0.notWriteThrough) || sets(CR0.cacheDisable)
+        else { return core.generalProtection() }
+        var efer = core.state.efer
+        if changed & CR0.paging != 0 {
+            if sets(CR0.paging) {
+                // Only 4-level paging is modelled: any other form is refused.
+                guard efer & EFER.longModeEnable != 0,
+                    core.state.cr4 & CR4.physicalAddressExtension != 0,
+                    !core[.cs].has(Segment.long), core.state.taskRegister.type & 8 != 0
+                else { return core.generalProtection() }
+                efer |= EFER.longModeActive
+            } else {
+                guard !core.is64, core.state.cr4 & CR4.pcidEnable == 0 else {
+                    return core.generalProtection()
+                }
+                efer &= ~EFER.longModeActive
+            }
+        }
+        let old4 = core.state.cr4
+        let oldEFER = core.state.efer
+        core.state.cr0 = new
+        core.state.efer = efer
+        if changed & CR0.paging != 0, !sets(CR0.paging) {
+            core.processor.invalidateAll()
+        } else if changed & (CR0.paging | CR0.writeProtect) != 0 {
+            core.processor.flushSoftware()
+        }
+        if changed & (CR0.protectionEnable | CR0.paging) != 0 { core.updateMode() }
+        if changed & (CR0.paging | CR0.writeProtect) != 0 {
+            modeChanged(core, old, old4, oldEFER)
+        }
+        // TS, EM, MP and NE bear on ops that follow.
+        core.leaveBlock()
+        return .next
+    }
+
+    /// Exits, where the hypervisor wants to know of a change of the paging mode.
+    static func modeChanged(_ core: Core, _ cr0: UInt64, _ cr4: UInt64, _ efer: UInt64) {
+        if core.processor.control.exitsOnPagingOperations {
+            core.exitAfter(.pagingModeChanged(cr0: cr0, cr4: cr4, efer: efer))
+        }
+        core.leaveBlock()
+    }
+
+    // MARK: CR3
+
+    private static func setCR3(_ core: Core, _ raw: UInt64) -> Status {
+        var value = raw
+        var flushes = true
+        if core.state.cr4 & CR4.pcidEnable != 0 {
+            flushes = value & CR3.noFlush == 0
+            value &= ~CR3.noFlush
+        }
+        guard value >> core.processor.model.physicalAddressBits == 0 else {
+            return core.generalProtection()
+        }
+        loadRoot(core, value, flushes: flushes)
+        return .next
+    }
+
+    /// Loads CR3 with what that invalidates (SDM Vol. 3A §4.10.4.1).
+    static func loadRoot(_ core: Core, _ value: UInt64, flushes: Bool) {
+        let processor = core.processor
+        core.state.cr3 = value
+        if flushes { processor.tlb.invalidateAll(pcid: processor.currentPCID, global: false) }
+        // The software TLB has no tags: it is emptied whenever the root changes.
+        processor.flushSoftware()
+        if processor.control.exitsOnPagingOperations {
+            core.exitAfter(.rootLoaded(flushed: flushes))
+        }
+        core.leaveBlock()
+    }
+
+    // MARK: CR4
+
+    /// The bits of CR4 that the model has.
+    private static func cr4Bits(_ model: ProcessorModel) -> UInt64 {
+        var bits =
+            CR4.timeStampDisable | CR4.physicalAddressExtension | CR4.performanceCounterEnable
+            | CR4.osFXSR | CR4.osSIMDExceptions
+        if model.has(.de) { bits |= CR4.debuggingExtensions }
+        if model.has(.pse) { bits |= CR4.pageSizeExtensions }
+        if model.has(.pge) { bits |= CR4.pageGlobalEnable }
+        if model.has(.umip) { bits |= CR4.userModeInstructionPrevention }
+        if model.has(.fsgsbase) { bits |= CR4.fsGSBaseEnable }
+        if model.has(.pcid) { bits |= CR4.pcidEnable }
+        if model.has(.xsave) { bits |= CR4.osXSAVE }
+        if model.has(.smep) { bits |= CR4.supervisorExecutionPrevention }
+        if model.has(.smap) { bits |= CR4.supervisorAccessPrevention }
+        return bits
+    }
+
+    private static func setCR4(_ core: Core, _ new: UInt64) -> Status {
+        let processor = core.processor
+        let old = core.state.cr4
+        let changed = old ^ new
+        guard new & ~cr4Bits(processor.model) == 0 else { return core.generalProtection() }
+        if core.isLongModeActive && new & CR4.physicalAddressExtension == 0 {
+            return core.generalProtection()
+        }
+        if changed & new & CR4.pcidEnable != 0 {
+            guard core.isLongModeActive, core.state.cr3 & CR3.pcidMask == 0 else {
+                return core.generalProtection()
+            }
+        }
+        core.state.cr4 = new
+        if changed & CR4.pageGlobalEnable != 0 || changed & old & CR4.pcidEnable != 0 {
+            processor.invalidateAll()
+        } else if changed & CR4.physicalAddressExtension != 0
+            || changed & new & CR4.supervisorExecutionPrevention != 0
+        {
+            processor.tlb.invalidateAll(pcid: processor.currentPCID, global: true)
+        }
+        let paging =
+            CR4.pageSizeExtensions | CR4.physicalAddressExtension | CR4.pageGlobalEnable
+            | CR4.pcidEnable | CR4.supervisorExecutionPrevention | CR4.supervisorAccessPrevention
+        if changed & paging != 0 {
+            processor.flushSoftware()
+            modeChanged(core, core.state.cr0, old, core.state.efer)
+        }
+        core.leaveBlock()
+        return .next
+    }
+
+    // MARK: CR8 and XCR0
+
+    private static func setCR8(_ core: Core, _ value: UInt64) -> Status {
+        guard value <= 15 else { return core.generalProtection() }
+        core.processor.statistics.deviceAccesses += 1
+        core.processor.platform.setTaskPriority(
+            UInt8(truncatingIfNeeded: value), processor: core.processor.index)
+        core.leaveBlock()
+        return .next
+    }
+
+    static let getExtended: Handler = {
+        plain($0, $1) { core, _ in
+            guard core.state.cr4 & CR4.osXSAVE != 0 else { return core.invalidOpcode() }
+            guard core[.rcx] & 0xffff_ffff == 0 else { return core.generalProtection() }
+            core[.rax] = core.state.xcr0 & 0xffff_ffff
+            core[.rdx] = core.state.xcr0 >> 32
+            return .next
+        }
+    }
+
+    /// XSETBV: x87 state always, SSE state if asked for.
+    static let setExtended: Handler = {
+        plain($0, $1) { core, _ in
+            guard core.state.cr4 & CR4.osXSAVE != 0 else { return core.invalidOpcode() }
+            let value = core[.rax] & 0xffff_ffff | core[.rdx] << 32
+            guard core.state.cpl == 0, core[.rcx] & 0xffff_ffff == 0, value & 1 != 0,
+                value & ~3 == 0
+            else { return core.generalProtection() }
+            core.state.xcr0 = value
+            core.leaveBlock()
+            return .next
+        }
+    }
+}

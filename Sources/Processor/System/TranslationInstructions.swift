@@ -1,0 +1,81 @@
+import X86
+
+/// Instructions that invalidate translations and caches (SDM Vol. 3A §4.10.4.1).
+enum TranslationInstructions {
+    static let invalidatePage: Handler = {
+        plain($0, $1) { core, op in
+            guard core.state.cpl == 0 else { return core.generalProtection() }
+            var address = core.effectiveAddress(op)
+            if core.is64 {
+                if op.segment.rawValue >= SegmentRegister.fs.rawValue {
+                    address = address &+ core[op.segment].base
+                }
+                // Nothing is cached for a non-canonical address: no operation, no fault.
+                guard GuestVirtualAddress(address).isCanonical48 else { return .next }
+            } else {
+                address = (address &+ core[op.segment].base) & 0xffff_ffff
+            }
+            let processor = core.processor
+            drop(processor, address, processor.currentPCID, global: true)
+            if processor.control.exitsOnPagingOperations {
+                core.exitAfter(.invalidatePage(GuestVirtualAddress(address)))
+            }
+            core.leaveBlock()
+            return .next
+        }
+    }
+
+    /// INVPCID: the type in a register, the PCID and address in 16 bytes of memory.
+    static let invalidatePCID: Handler = {
+        plain($0, $1) { core, op in
+            guard core.state.cpl == 0 else { return core.generalProtection() }
+            let type = core.is64 ? core[op.a, as: UInt64.self] : UInt64(core[op.a, as: UInt32.self])
+            guard let descriptor = core.linearAddress(op, size: 16, write: false),
+                let rawPCID = core.read(UInt64.self, linear: descriptor),
+                let address = core.read(UInt64.self, linear: descriptor &+ 8)
+            else { return .fault }
+            let processor = core.processor
+            let pcid = UInt16(truncatingIfNeeded: rawPCID)
+            guard type <= 3, rawPCID <= CR3.pcidMask,
+                type != 0 || GuestVirtualAddress(address).isCanonical48,
+                type > 1 || pcid == 0 || core.state.cr4 & CR4.pcidEnable != 0
+            else { return core.generalProtection() }
+            switch type {
+            case 0: drop(processor, address, pcid, global: false)
+            case 1:
+                processor.tlb.invalidateAll(pcid: pcid, global: false)
+                processor.flushSoftware()
+            case 2: processor.invalidateAll()
+            default:
+                processor.tlb.invalidateAll(pcid: nil, global: false)
+                processor.flushSoftware()
+            }
+            if processor.control.exitsOnPagingOperations {
+                core.exitAfter(
+                    .invalidatePCID(
+                        type: UInt8(truncatingIfNeeded: type), pcid: pcid,
+                        address: GuestVirtualAddress(address)))
+            }
+            core.leaveBlock()
+            return .next
+        }
+    }
+
+    private static func drop(
+        _ processor: Processor, _ address: UInt64, _ pcid: UInt16, global: Bool
+    ) {
+        if processor.tlb.invalidate(address, pcid: pcid, global: global) {
+            processor.flushSoftware()
+        } else {
+            processor.softTLB.invalidate(address)
+            processor.blocks.flushLookups()
+        }
+    }
+
+    /// INVD, WBINVD: caches are not modelled.
+    static let invalidateCaches: Handler = {
+        plain($0, $1) { core, _ in
+            core.state.cpl == 0 ? .next : core.generalProtection()
+        }
+    }
+}

@@ -1,0 +1,66 @@
+import MachineMemory
+import X86
+
+/// The traced-write facility's recording half: the guest write buffer is a ring of 8-byte records
+/// in machine memory.
+///
+/// ```
+///  63                                              3 2   0
+/// ┌─────────────────────────────────────────────────┬─────┐
+/// │ machine address of the aligned quadword, bits 63…3│size │   size: log2 of the bytes written
+/// └─────────────────────────────────────────────────┴─────┘
+/// ```
+/// A write that crosses a quadword makes one record for each quadword.
+extension Processor {
+    /// What the widest instruction can record: XSAVE's 832 bytes, and one more at each end.
+    static let widestInstruction: UInt64 = 112
+
+    /// Records waiting for the hypervisor.
+    public var tracePending: UInt64 { traceProducer &- control.trace.consumer }
+
+    /// Makes sure that the running instruction's records have room; exits before it if not.
+    @inline(__always)
+    func reserveRecords() -> Bool {
+        guard control.trace.isEnabled else { return true }
+        guard tracePending &+ Self.widestInstruction <= control.trace.capacity / 8 else {
+            _ = core.exitBefore(.bufferFull)
+            return false
+        }
+        return true
+    }
+
+    /// Appends the records of a write of `size` bytes at a machine address, within one page.
+    func record(_ address: UInt64, size: Int) {
+        let first = address & ~7
+        let last = (address &+ UInt64(size) &- 1) & ~7
+        let log = UInt64(size.trailingZeroBitCount) & 3
+        append(first | log)
+        if last != first { append(last | log) }
+    }
+
+    private func append(_ record: UInt64) {
+        let trace = control.trace
+        for slot in 0..<min(max(trace.coalesce, 0), 8) where recentRecords[slot] == record {
+            statistics.coalesced += 1
+            return
+        }
+        let offset = (traceProducer &* 8) & (trace.capacity &- 1)
+        guard memory.store(record, at: trace.base + offset) else { return }
+        if trace.coalesce > 0 {
+            let count = UInt64(min(trace.coalesce, 8))
+            recentRecords[Int(truncatingIfNeeded: traceProducer % count)] = record
+        }
+        traceProducer &+= 1
+        statistics.records += 1
+        if trace.threshold != 0 && tracePending >= trace.threshold
+            && core.state.pending == .none
+        {
+            core.exitAfter(.bufferThreshold)
+        }
+    }
+
+    /// Forgets the records that coalescing compares with: the hypervisor has consumed them.
+    func forgetRecentRecords() {
+        for slot in 0..<8 { recentRecords[slot] = 0 }
+    }
+}

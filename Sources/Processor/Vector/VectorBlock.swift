@@ -1,0 +1,106 @@
+/// The memory that holds the guest's vector state, as stubs and handlers see it.
+///
+/// ```
+///  offset 0     the memory operand of the running instruction, up to 16 bytes
+///         64    slots: host MXCSR, working MXCSR, resulting MXCSR, unmasked flags (4 bytes each),
+///               host FCW, RFLAGS, address of the first stub (8 bytes each)
+///         128   the guest's state in the layout of FXSAVE64 (SDM Vol. 1 §10.5.1):
+///               FCW 0, FSW 2, abridged FTW 4, FOP 6, FIP 8, FDP 16, MXCSR 24, MXCSR_MASK 28,
+///               ST(i) or MMi 32 + 16i, XMMi 160 + 16i, 416…511 always zero
+/// ```
+/// FOP, FIP and FDP are always zero, as on a processor that never records them: no guest may
+/// learn a host address from them.
+///
+/// Safety: `VectorUnit` allocates the block and frees it in its own `deinit`; ops that hold its
+/// address live in the block cache of the same processor. Offsets are constants of this file or
+/// come from decoding, and are below `byteCount`.
+@safe struct VectorBlock {
+    private let raw: UnsafeMutableRawPointer
+
+    static let byteCount = 640
+    /// Where the state's image lies in the block.
+    static let image: UInt16 = 128
+    static let imageBytes = 512
+
+    @inline(__always) init(_ address: UInt64) {
+        unsafe raw = UnsafeMutableRawPointer(bitPattern: UInt(truncatingIfNeeded: address))
+            .unsafelyUnwrapped
+    }
+
+    @inline(__always) var address: UInt { unsafe UInt(bitPattern: raw) }
+
+    @inline(__always)
+    subscript<W: FixedWidthInteger>(_ offset: UInt16, as type: W.Type = W.self) -> W {
+        get { unsafe raw.loadUnaligned(fromByteOffset: Int(offset), as: W.self) }
+        nonmutating set { unsafe raw.storeBytes(of: newValue, toByteOffset: Int(offset), as: W.self) }
+    }
+
+    // MARK: Slots
+
+    static let hostMXCSR: UInt16 = 64
+    /// The guest's MXCSR with all exceptions masked and no flag set: what stubs run with.
+    static let workingMXCSR: UInt16 = 68
+    static let resultMXCSR: UInt16 = 72
+    /// The exceptions, at their flags' places (bits 5…0), that the guest has unmasked.
+    static let unmaskedFlags: UInt16 = 76
+    static let hostFCW: UInt16 = 80
+    /// The arithmetic flags that go into or come out of a stub.
+    static let flags: UInt16 = 88
+    static let firstStub: UInt16 = 96
+
+    // MARK: The image
+
+    static func mmx(_ number: UInt8) -> UInt16 { image + 32 + UInt16(number & 7) * 16 }
+    static func xmm(_ number: UInt8) -> UInt16 { image + 160 + UInt16(number & 15) * 16 }
+
+    @inline(__always) var fcw: UInt16 {
+        get { self[Self.image] }
+        nonmutating set { self[Self.image] = newValue }
+    }
+    @inline(__always) var fsw: UInt16 {
+        get { self[Self.image + 2] }
+        nonmutating set { self[Self.image + 2] = newValue }
+    }
+    /// One bit a physical register: 1 where it is not empty.
+    @inline(__always) var abridgedTags: UInt8 {
+        get { self[Self.image + 4] }
+        nonmutating set { self[Self.image + 4] = newValue }
+    }
+    @inline(__always) var mxcsr: UInt32 { self[Self.image + 24] }
+
+    /// The bits of MXCSR that exist (SDM Vol. 1 §10.2.3): MXCSR_MASK.
+    static let mxcsrMask: UInt32 = 0xffff
+
+    /// Loads MXCSR, whose reserved bits must be clear.
+    func setMXCSR(_ value: UInt32) {
+        let value = value & Self.mxcsrMask
+        self[Self.image + 24] = value
+        self[Self.workingMXCSR] = (value | 0x1f80) & ~0x3f
+        self[Self.unmaskedFlags] = ~(value >> 7) & 0x3f
+    }
+
+    /// Fills the image with zeros and then the state after FNINIT and reset
+    /// (SDM Vol. 3A Table 9-1).
+    func reset() {
+        for offset in stride(from: UInt16(0), to: UInt16(Self.byteCount), by: 8)
+        where offset != Self.firstStub {
+            self[offset] = UInt64(0)
+        }
+        fcw = 0x0040
+        fsw = 0
+        // After reset (unlike FNINIT) every register is tagged as holding zero.
+        abridgedTags = 0xff
+        setMXCSR(0x1f80)
+        self[Self.image + 28] = Self.mxcsrMask
+    }
+
+    /// The 512 bytes of the image.
+    var imageCopy: [UInt8] {
+        var copy: [UInt8] = (0..<UInt16(Self.imageBytes)).map { self[Self.image + $0] }
+        // What a host's FXSAVE puts beside the 10 bytes of a register is its own affair.
+        for register in 0..<8 {
+            for byte in 10..<16 { copy[32 + register * 16 + byte] = 0 }
+        }
+        return copy
+    }
+}

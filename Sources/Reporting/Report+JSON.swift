@@ -1,0 +1,70 @@
+extension Report {
+    /// The whole report as JSON (RFC 8259): keys sorted, two spaces an indentation, newline at the
+    /// end, so that two equal reports give equal bytes.
+    ///
+    /// ```json
+    /// {
+    ///   "facts": { "technique": "traced" },
+    ///   "ledger": { "exits": { "page-fault": 12 } },
+    ///   "version": 1
+    /// }
+    /// ```
+    /// Counts are exact integers up to 2⁶⁴ − 1: read them with a parser that keeps 64-bit integers.
+    public func json() -> String {
+        let facts = JSONValue.object(self.facts.map { ($0.key, .string($0.value)) })
+        let ledger = JSONValue.object(
+            sections.map { section in
+                (section.key, .object(section.rows.map { ($0.key, .number($0.count)) }))
+            })
+        let document = JSONValue.object([
+            ("facts", facts), ("ledger", ledger),
+            ("version", .number(UInt64(Report.formatVersion))),
+        ])
+        return document.rendered() + "\n"
+    }
+}
+
+/// The part of JSON that a report needs.
+package enum JSONValue {
+    case number(UInt64)
+    case string(String)
+    case object([(key: String, value: JSONValue)])
+
+    /// The value as text; lines after the first are indented by `indentation` spaces and more.
+    package func rendered(indentation: Int = 0) -> String {
+        switch self {
+        case .number(let number):
+            return String(number)
+        case .string(let text):
+            return JSONValue.quoted(text)
+        case .object(let members):
+            guard !members.isEmpty else { return "{}" }
+            let margin = String(repeating: " ", count: indentation + 2)
+            let lines = members.sorted { $0.key < $1.key }.map { member in
+                margin + JSONValue.quoted(member.key) + ": "
+                    + member.value.rendered(indentation: indentation + 2)
+            }
+            return "{\n" + lines.joined(separator: ",\n") + "\n"
+                + String(repeating: " ", count: indentation) + "}"
+        }
+    }
+
+    /// A JSON string: quotation marks, backslashes and control characters escaped (RFC 8259 §7).
+    package static func quoted(_ text: String) -> String {
+        var result = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": result += "\\\""
+            case "\\": result += "\\\\"
+            case "\n": result += "\\n"
+            case "\r": result += "\\r"
+            case "\t": result += "\\t"
+            case _ where scalar.value < 0x20:
+                let digits = String(scalar.value, radix: 16)
+                result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+            default: result.unicodeScalars.append(scalar)
+            }
+        }
+        return result + "\""
+    }
+}

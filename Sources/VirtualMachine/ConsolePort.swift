@@ -1,0 +1,24 @@
+import Synchronization
+
+/// The far end of the guest's serial console. Called on the machine's thread.
+public protocol ConsolePort: AnyObject {
+    /// The guest printed a byte.
+    func write(_ byte: UInt8)
+    /// A byte for the guest, if there is one now. Looked for about every 100,000 instructions.
+    func read() -> UInt8?
+    /// The guest has nothing to do before `nanoseconds` have passed, unless input comes.
+    func waitForInput(nanoseconds: UInt64)
+}
+
+/// Asks a machine to stop; from any thread, or from a signal handler.
+public final class StopFlag: Sendable {
+    private let flag = Atomic<Bool>(false)
+
+    init() {}
+
+    /// Makes the machine's `run` return `.stopped` soon. Async-signal-safe.
+    public func requestStop() { flag.store(true, ordering: .relaxed) }
+
+    /// Whether it was asked to stop.
+    public var isSet: Bool { flag.load(ordering: .relaxed) }
+}

@@ -1,0 +1,45 @@
+import Devices
+import Glibc
+
+/// The machine's time in nanoseconds since its start.
+///
+/// The virtual clock advances by one nanosecond an instruction and is moved on while the guest is
+/// halted, so that a run is the same every time; the host clock follows the host's.
+final class MachineClock: TimeSource {
+    /// The guest's time-stamp counter: one tick a nanosecond.
+    static let tscFrequency: UInt64 = 1_000_000_000
+
+    let kind: ClockKind
+    /// The retired instructions, from the processor.
+    var retired: () -> UInt64 = { 0 }
+    /// The time that halts have skipped.
+    private var skipped: UInt64 = 0
+    private let hostStart: UInt64
+
+    init(_ kind: ClockKind) {
+        self.kind = kind
+        hostStart = Self.hostNow
+    }
+
+    var now: UInt64 {
+        switch kind {
+        case .virtual: retired() &+ skipped
+        case .host: Self.hostNow &- hostStart
+        }
+    }
+
+    /// The retired count at which the virtual clock will show `time`.
+    func retiredCount(at time: UInt64) -> UInt64 { time > skipped ? time - skipped : 0 }
+
+    /// Moves the virtual clock on to `time`, if that lies ahead.
+    func skip(to time: UInt64) {
+        let present = now
+        if kind == .virtual && time > present { skipped &+= time - present }
+    }
+
+    private static var hostNow: UInt64 {
+        var time = timespec()
+        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+    }
+}

@@ -1,0 +1,41 @@
+import Hypervisor
+
+/// Everything that decides what a machine is and does.
+public struct MachineConfiguration: Sendable {
+    /// The kernel's file name.
+    public var kernel: String
+    /// The initial RAM disk's file name, or the Multiboot modules ("FILE args,FILE …").
+    public var initrd: String?
+    /// The kernel's command line.
+    public var commandLine = ""
+    /// Guest RAM in bytes, a multiple of 4 KiB.
+    public var memoryBytes: UInt64 = 512 << 20
+    /// How many virtual processors; only 1 is there yet.
+    public var processors = 1
+    /// A processor model and changes to it: "penumbra-v2,+rdrand".
+    public var processorModel = "penumbra-v2"
+    /// How memory is virtualized.
+    public var technique = Technique.traced(.standard)
+    /// What time is in the guest.
+    public var clock = ClockKind.virtual
+    /// The I/O port of a debug-exit device; nil: there is none.
+    public var debugExitPort: UInt16?
+    /// Whether a reset starts the guest anew rather than ending the run.
+    public var rebootAllowed = true
+    /// What everything random in the machine follows from.
+    public var seed: UInt64 = 0
+    /// The ceiling on shadow pages, in bytes.
+    public var shadowMemoryBytes: UInt64 = 64 << 20
+    /// The date at which the machine's clock starts, in seconds since 1970: 2026-01-01.
+    public var startTime: UInt64 = 1_767_225_600
+
+    public init(kernel: String) { self.kernel = kernel }
+}
+
+/// What the guest's clocks follow.
+public enum ClockKind: String, Sendable, CaseIterable {
+    /// The retired instructions: a run is the same every time.
+    case virtual
+    /// The host's monotonic clock.
+    case host
+}

@@ -1,0 +1,121 @@
+/// An entry of a paging structure, guest's or shadow's (SDM Vol. 3A §4.5.4, Tables 4-15 to 4-20).
+///
+/// ```
+///  63 62   59 58   53 52 51                12 11  9  8   7   6   5   4   3   2   1   0
+/// ┌──┬───────┬───────┬──┬────────────────────┬─────┬───┬───┬───┬───┬───┬───┬───┬───┬───┐
+/// │XD│ (PK)  │ ign.  │T │      address       │ ign.│ G │PS │ D │ A │PCD│PWT│U/S│R/W│ P │
+/// └──┴───────┴───────┴──┴────────────────────┴─────┴───┴───┴───┴───┴───┴───┴───┴───┴───┘
+/// ```
+/// T is Penumbra's traced-write indication. It lies in a bit that the processor otherwise ignores
+/// and means something only in shadow leaves, while tracing is enabled.
+@frozen public struct PagingEntry: Hashable, Sendable {
+    public var rawValue: UInt64
+    @inlinable @inline(__always) public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+
+    public static let presentBit: UInt64 = 1 << 0
+    public static let writableBit: UInt64 = 1 << 1
+    public static let userBit: UInt64 = 1 << 2
+    public static let writeThroughBit: UInt64 = 1 << 3
+    public static let cacheDisableBit: UInt64 = 1 << 4
+    public static let accessedBit: UInt64 = 1 << 5
+    public static let dirtyBit: UInt64 = 1 << 6
+    public static let largeBit: UInt64 = 1 << 7
+    public static let globalBit: UInt64 = 1 << 8
+    public static let tracedBit: UInt64 = 1 << 52
+    public static let executeDisableBit: UInt64 = 1 << 63
+    /// Bits 51…12, where the address of a table or a 4 KiB page stands.
+    public static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
+
+    @inlinable @inline(__always)
+    func has(_ bit: UInt64) -> Bool { rawValue & bit != 0 }
+
+    /// P.
+    @inlinable @inline(__always) public var isPresent: Bool { has(Self.presentBit) }
+    /// R/W.
+    @inlinable @inline(__always) public var isWritable: Bool { has(Self.writableBit) }
+    /// U/S.
+    @inlinable @inline(__always) public var isUser: Bool { has(Self.userBit) }
+    /// A.
+    @inlinable @inline(__always) public var isAccessed: Bool { has(Self.accessedBit) }
+    /// D; meaningful in leaves.
+    @inlinable @inline(__always) public var isDirty: Bool { has(Self.dirtyBit) }
+    /// PS; meaningful at levels 2 and 3.
+    @inlinable @inline(__always) public var isLarge: Bool { has(Self.largeBit) }
+    /// G; meaningful in leaves.
+    @inlinable @inline(__always) public var isGlobal: Bool { has(Self.globalBit) }
+    /// T, the traced-write indication; meaningful in shadow leaves.
+    @inlinable @inline(__always) public var isTraced: Bool { has(Self.tracedBit) }
+    /// XD.
+    @inlinable @inline(__always) public var isExecuteDisabled: Bool { has(Self.executeDisableBit) }
+
+    /// The raw address field, bits 51…12, as a table's or a 4 KiB page's base.
+    @inlinable @inline(__always) public var addressField: UInt64 { rawValue & Self.addressMask }
+
+    /// The base of the page that a leaf at `level` maps; bits below the page's size are dropped.
+    @inlinable @inline(__always)
+    public func leafBase(at level: PageLevel) -> UInt64 {
+        rawValue & Self.addressMask & ~(level.entrySpan - 1)
+    }
+
+    /// Whether a present entry at `level` maps a page rather than naming a table.
+    @inlinable @inline(__always)
+    public func isLeaf(at level: PageLevel) -> Bool {
+        level == .table || (isLarge && level <= .directoryPointer)
+    }
+
+    /// The bits of a present entry that must be zero at `level` in 4-level paging.
+    ///
+    /// - Parameters:
+    ///   - physicalAddressBits: MAXPHYADDR, in bits.
+    ///   - executeDisable: EFER.NXE; where clear, bit 63 is reserved.
+    ///   - gigabytePages: CPUID.80000001H:EDX.Page1GB; where false, PS of a level-3 entry is reserved.
+    /// - Source: SDM Vol. 3A §4.5.4 and the footnotes of Tables 4-15 to 4-20.
+    @inlinable @inline(__always)
+    public func reservedBits(
+        at level: PageLevel, physicalAddressBits: UInt64, executeDisable: Bool, gigabytePages: Bool
+    ) -> UInt64 {
+        var reserved = Self.addressMask & ~((1 << physicalAddressBits) - 1)
+        if !executeDisable { reserved |= Self.executeDisableBit }
+        switch level {
+        case .table: break
+        case .pml4: reserved |= Self.largeBit
+        case .directory, .directoryPointer:
+            if isLarge {
+                if level == .directoryPointer && !gigabytePages { reserved |= Self.largeBit }
+                // Bit 12 of a large leaf is PAT; the bits from 13 up to the page's size are reserved.
+                reserved |= (level.entrySpan - 1) & ~0x1fff
+            }
+        }
+        return rawValue & reserved
+    }
+}
+
+/// The error code of a page fault (SDM Vol. 3A §4.7, Figure 4-12).
+@frozen public struct PageFaultError: OptionSet, Hashable, Sendable {
+    public var rawValue: UInt32
+    @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
+    /// P: the fault was a protection violation, not a missing translation.
+    public static let present = PageFaultError(rawValue: 1 << 0)
+    /// W/R.
+    public static let write = PageFaultError(rawValue: 1 << 1)
+    /// U/S: the access was a user-mode access.
+    public static let user = PageFaultError(rawValue: 1 << 2)
+    /// RSVD: a reserved bit was set in an entry that the walk used.
+    public static let reserved = PageFaultError(rawValue: 1 << 3)
+    /// I/D: the access was an instruction fetch (set only where NX or SMEP is in use).
+    public static let fetch = PageFaultError(rawValue: 1 << 4)
+}
+
+/// What an access needs of a translation.
+@frozen public struct AccessKind: OptionSet, Hashable, Sendable {
+    public var rawValue: UInt8
+    @inlinable @inline(__always) public init(rawValue: UInt8) { self.rawValue = rawValue }
+    /// The access writes (a read-modify-write counts as a write from its start).
+    public static let write = AccessKind(rawValue: 1)
+    /// The access fetches an instruction.
+    public static let fetch = AccessKind(rawValue: 2)
+    /// The access is made with user rights (CPL 3, and not an implicit supervisor access).
+    public static let user = AccessKind(rawValue: 4)
+    /// The access is an implicit supervisor access (descriptor tables, TSS): SMAP ignores AC.
+    public static let implicit = AccessKind(rawValue: 8)
+}

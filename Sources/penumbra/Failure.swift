@@ -1,0 +1,34 @@
+import Glibc
+
+/// What the user or the host got wrong, as far as the command line itself notices; each case is one
+/// line that says what to do.
+enum Failure: Error, Equatable, CustomStringConvertible {
+    /// There is no default guest: the directories that were searched.
+    case noDefaultGuest([String])
+    /// Standard output was closed before the program started.
+    case outputClosed
+    /// The console cannot be written or read any more; the system's error number.
+    case consoleGone(errno: Int32)
+    /// A file cannot be written; the system's error number.
+    case cannotWrite(path: String, errno: Int32)
+
+    var description: String {
+        switch self {
+        case .noDefaultGuest(let directories):
+            return "no default guest in \(directories.joined(separator: " or ")): "
+                + "run `make setup` in the project, set PENUMBRA_GUESTS, or give --kernel FILE"
+        case .outputClosed:
+            return "standard output is closed: the guest's console has nowhere to go"
+        case .consoleGone(let errno):
+            return "the guest's console went away (\(systemMessage(errno))): the machine was ended"
+        case .cannotWrite(let path, let errno):
+            return "cannot write \(path): \(systemMessage(errno))"
+        }
+    }
+}
+
+/// The system's text for an error number: strerror(3).
+func systemMessage(_ number: Int32) -> String {
+    guard let text = unsafe strerror(number) else { return "error \(number)" }
+    return unsafe String(cString: text)
+}

@@ -1,0 +1,95 @@
+import Glibc
+import Hypervisor
+import Reporting
+import VirtualMachine
+
+/// One run of a machine on the terminal, from its files to the exit status.
+struct MachineRun {
+    let configuration: MachineConfiguration
+    let options: RunCommand
+
+    /// - Throws: `Failure` or `MachineError` where the run could not begin or its console went away;
+    ///   `ExitStatus` where it ended in any way but a plain success.
+    func run() throws {
+        guard StandardStreams.outputIsWritable else { throw Failure.outputClosed }
+        let ledgerFile = try options.ledger.map { path throws(Failure) in try LedgerFile(path) }
+        let console = TerminalConsole()
+        let machine = try VirtualMachine(configuration, console: console)
+        console.stop = machine.stopFlag
+        StandardStreams.report(statement)
+        var progress = Progress()
+        if options.progress && Progress.isWanted {
+            console.onPoll = { progress.update { machine.retired } }
+        }
+
+        RawTerminal.begin(stop: machine.stopFlag)
+        let outcome = machine.run()
+        console.flush()
+        RawTerminal.end()
+        console.onPoll = {}
+        progress.end()
+
+        let report = Report(ledger: machine.ledger, facts: facts(outcome, machine.retired))
+        try ledgerFile?.write(report.json())
+        if options.showLedger { StandardStreams.writeError(report.table()) }
+        if options.digest { StandardStreams.report("digest \(machine.digest())") }
+        let status = try status(of: outcome, console: console)
+        guard status == .success else { throw status }
+    }
+
+    /// What every run says: engine, technique, processor model, clock and memory.
+    private var statement: String {
+        facts.map { "\($0.key) \($0.value)" }.joined(separator: "; ")
+    }
+
+    private var facts: [Report.Fact] {
+        [
+            .init("engine", "interpreter"),
+            .init("technique", configuration.technique.description),
+            .init("processor", configuration.processorModel),
+            .init("clock", configuration.clock.rawValue),
+            .init("memory", MemorySize.text(configuration.memoryBytes)),
+        ]
+    }
+
+    private func facts(_ outcome: RunOutcome, _ retired: UInt64) -> [Report.Fact] {
+        facts + [
+            .init("kernel", configuration.kernel),
+            .init("initrd", configuration.initrd ?? ""),
+            .init("command-line", configuration.commandLine),
+            .init("seed", String(configuration.seed)),
+            .init("retired", String(retired)),
+            .init("outcome", text(outcome)),
+        ]
+    }
+
+    private func text(_ outcome: RunOutcome) -> String {
+        switch outcome {
+        case .poweredOff: "powered off"
+        case .reset: "reset"
+        case .debugExit(let status): "debug exit \(status)"
+        case .tripleFault: "triple fault"
+        case .stopped: "stopped"
+        }
+    }
+
+    /// - Throws: `Failure.consoleGone`.
+    private func status(
+        of outcome: RunOutcome, console: TerminalConsole
+    ) throws(Failure) -> ExitStatus {
+        if case .gone(let errno) = console.end { throw .consoleGone(errno: errno) }
+        switch outcome {
+        case .poweredOff, .reset:
+            return .success
+        case .debugExit(let status):
+            return ExitStatus(rawValue: Int32(status))
+        case .tripleFault(let text):
+            StandardStreams.report("the guest's processor shut down: \(text)")
+            return .tripleFault
+        case .stopped:
+            guard let signal = RawTerminal.endingSignal else { return .success }
+            StandardStreams.report("ended by signal \(signal)")
+            return .signal(signal)
+        }
+    }
+}

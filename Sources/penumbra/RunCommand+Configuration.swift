@@ -1,0 +1,29 @@
+import VirtualMachine
+
+extension RunCommand {
+    /// The machine that the options ask for.
+    /// - Throws: `Failure.noDefaultGuest`.
+    func machineConfiguration() throws(Failure) -> MachineConfiguration {
+        var machine: MachineConfiguration
+        if let kernel {
+            machine = MachineConfiguration(kernel: kernel)
+            machine.initrd = initrd
+            machine.commandLine = append ?? ""
+        } else {
+            let guest = try DefaultGuest.find()
+            machine = MachineConfiguration(kernel: guest.kernel)
+            machine.initrd = initrd ?? guest.initrd
+            machine.commandLine = append ?? DefaultGuest.commandLine
+        }
+        machine.memoryBytes = memory?.bytes ?? 512 << 20
+        machine.processors = processors ?? 1
+        machine.processorModel = processor
+        if let mmu { machine.technique = mmu }
+        machine.clock = clock
+        machine.debugExitPort = device?.port
+        machine.rebootAllowed = !noReboot
+        machine.seed = seed
+        if let shadowMemory { machine.shadowMemoryBytes = shadowMemory.bytes }
+        return machine
+    }
+}

@@ -1,0 +1,137 @@
+import ArgumentParser
+import Hypervisor
+import Reporting
+import VirtualMachine
+
+/// `penumbra run`: boots a guest on the terminal.
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "Boot a guest; its serial console is the terminal.",
+        discussion: """
+            Without --kernel it boots the guest that `make setup` fetched to an interactive shell. \
+            QEMU's spellings (-kernel FILE) are taken beside the usual ones.
+
+            On a terminal, Ctrl-A X ends the machine, Ctrl-A H helps, and Ctrl-A Ctrl-A sends \
+            Ctrl-A; all other keys go to the guest. Where standard input is no terminal, every \
+            byte goes to the guest. The virtual clock advances with the guest's instructions, so \
+            that every run is the same; --clock host is for interactive use.
+
+            \(ExitStatus.help)
+            """)
+
+    @Option(
+        name: [.long, .customLong("kernel", withSingleDash: true)],
+        help: .init("The kernel: a Linux bzImage or a multiboot ELF file.", valueName: "file"))
+    var kernel: String?
+
+    @Option(
+        name: [.long, .customLong("initrd", withSingleDash: true)],
+        help: .init(
+            "Linux: the initial ramdisk. Multiboot: modules, 'FILE args,FILE …'.",
+            valueName: "file"))
+    var initrd: String?
+
+    @Option(
+        name: [.long, .customLong("append", withSingleDash: true)], parsing: .unconditional,
+        help: .init("The kernel's command line.", valueName: "words"))
+    var append: String?
+
+    @Option(
+        name: [.long, .customShort("m")],
+        help: .init("The guest's memory: 512 (MiB), 512M, 2G. Default: 512M.", valueName: "size"),
+        transform: MemorySize.init(parsing:))
+    var memory: MemorySize?
+
+    @Option(
+        name: [.customLong("smp"), .customLong("smp", withSingleDash: true)],
+        help: .init("How many virtual processors: 1.", valueName: "n"),
+        transform: ProcessorCount.parse)
+    var processors: Int?
+
+    @Option(
+        name: [.customLong("cpu"), .customLong("cpu", withSingleDash: true)],
+        help: .init("The processor's model and changes to it.", valueName: "model,+f,-f"))
+    var processor = "penumbra-v2"
+
+    @Option(
+        help: .init(
+            """
+            The memory-virtualization technique: bare, or \
+            traced[,capacity=BYTES][,threshold=RECORDS][,coalesce=N]. Default: traced.
+            """, valueName: "technique"),
+        transform: Technique.init(parsing:))
+    var mmu: Technique?
+
+    @Option(help: "What the guest's clocks follow: virtual (its instructions) or host.")
+    var clock = ClockKind.virtual
+
+    @Option(help: .init("What everything random in the machine follows from.", valueName: "number"))
+    var seed: UInt64 = 0
+
+    @Option(
+        help: .init(
+            "The ceiling on shadow page tables: 64 (MiB), 64M. Default: 64M.",
+            valueName: "size"),
+        transform: MemorySize.init(parsing:))
+    var shadowMemory: MemorySize?
+
+    @Option(help: .init("Write the ledger of exact counts as JSON.", valueName: "file"))
+    var ledger: String?
+
+    @Flag(help: "Print the ledger as a table on standard error at the end.")
+    var showLedger = false
+
+    @Flag(help: "Print a digest of the final registers and memory on standard error.")
+    var digest = false
+
+    @Flag(help: "Show the speed on a terminal's standard error, where the console is elsewhere.")
+    var progress = false
+
+    @Option(
+        name: [.customLong("device"), .customLong("device", withSingleDash: true)],
+        help: .init("isa-debug-exit[,iobase=PORT][,iosize=BYTES].", valueName: "device"),
+        transform: DebugExitDevice.init(parsing:))
+    var device: DebugExitDevice?
+
+    @Flag(
+        name: [.customLong("no-reboot"), .customLong("no-reboot", withSingleDash: true)],
+        help: "End the machine where the guest resets it.")
+    var noReboot = false
+
+    @OptionGroup var ignored: IgnoredOptions
+
+    mutating func run() throws {
+        try MachineRun(configuration: machineConfiguration(), options: self).run()
+    }
+}
+
+extension ClockKind: ExpressibleByArgument {}
+
+/// Options of QEMU that ask for what Penumbra does anyway.
+struct IgnoredOptions: ParsableArguments {
+    @Flag(
+        name: [.customLong("nographic"), .customLong("nographic", withSingleDash: true)],
+        help: .hidden)
+    var noGraphic = false
+
+    @Option(
+        name: .customLong("serial", withSingleDash: true), help: .hidden,
+        transform: HarmlessOption.only("stdio", "mon:stdio"))
+    var serial: String?
+
+    @Option(
+        name: .customLong("display", withSingleDash: true), help: .hidden,
+        transform: HarmlessOption.only("none"))
+    var display: String?
+
+    @Option(
+        name: .customLong("monitor", withSingleDash: true), help: .hidden,
+        transform: HarmlessOption.only("none"))
+    var monitor: String?
+
+    @Option(
+        name: .customLong("vnc", withSingleDash: true), help: .hidden,
+        transform: HarmlessOption.only("none"))
+    var vnc: String?
+}

@@ -1,0 +1,95 @@
+import Foundation
+import Testing
+
+extension CommandLineTests {
+    @Suite struct RunTests {
+        @Test func `the debug-exit device gives the status, in QEMU's spelling`() throws {
+            let folder = try Scratch()
+            let kernel = try folder.file("echo.elf", SmallGuest.echo)
+            let result = try Program.run(
+                "run", "-kernel", kernel, "-append", "-v words", "-m", "32", "-smp", "1",
+                "-nographic", "-no-reboot", "-serial", "mon:stdio", "-display", "none",
+                "-monitor", "none", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
+                input: "abc\u{1}xq")
+            #expect(result.ending == .exited(7))
+            // Standard input is no terminal: Ctrl-A is a byte as any other.
+            #expect(result.output == "ready\r\nabc\u{1}x")
+        }
+
+        @Test func `every run states engine, technique, processor, clock and memory`() throws {
+            let folder = try Scratch()
+            let kernel = try folder.file("echo.elf", SmallGuest.echo)
+            let result = try Program.run(
+                "run", "--kernel", kernel, "--memory", "64M", "--mmu", "traced,capacity=8192",
+                "--device", "isa-debug-exit,iobase=244", input: "q")
+            #expect(result.ending == .exited(7))
+            #expect(result.errorLines.count == 1)
+            for words in [
+                "engine interpreter", "technique traced,capacity=8192,", "processor penumbra-v2",
+                "clock virtual", "memory 64 MiB",
+            ] {
+                #expect(result.errors.contains(words), "\(result.errors)")
+            }
+        }
+
+        @Test func `the ledger is written as JSON and shown as a table`() throws {
+            let folder = try Scratch()
+            let kernel = try folder.file("echo.elf", SmallGuest.echo)
+            // What was there is longer than the ledger, and is replaced whole.
+            let path = try folder.file("ledger.json", Array(repeating: 0x78, count: 100_000))
+            let result = try Program.run(
+                "run", "--kernel", kernel, "--mmu", "bare", "--ledger", path, "--show-ledger",
+                "--device", "isa-debug-exit,iobase=0xf4", input: "q")
+            #expect(result.ending == .exited(7))
+            #expect(result.errors.contains("Exits by reason"))
+            let text = try folder.text("ledger.json")
+            let json = try #require(
+                JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+            #expect(json["version"] as? Int == 1)
+            let facts = try #require(json["facts"] as? [String: String])
+            #expect(facts["technique"] == "bare")
+            #expect(facts["outcome"] == "debug exit 7")
+            let ledger = try #require(json["ledger"] as? [String: [String: Int]])
+            #expect(try #require(ledger["execution"]?["instructions"]) > 20)
+        }
+
+        @Test func `a triple fault has its own status and line`() throws {
+            let folder = try Scratch()
+            let kernel = try folder.file("triple.elf", SmallGuest.tripleFault)
+            let result = try Program.run("run", "--kernel", kernel, "--no-reboot")
+            #expect(result.ending == .exited(2))
+            #expect(result.errorLines.last?.contains("shut down") == true, "\(result.errors)")
+        }
+
+        @Test func `two runs have one digest`() throws {
+            let folder = try Scratch()
+            let kernel = try folder.file("echo.elf", SmallGuest.echo)
+            func digest() throws -> Substring {
+                let result = try Program.run(
+                    "run", "--kernel", kernel, "--digest", "--device", "isa-debug-exit,iobase=0xf4",
+                    input: "q")
+                return try #require(result.errorLines.first { $0.contains("penumbra: digest ") })
+            }
+            #expect(try digest() == digest())
+        }
+
+        @Test func `help and version are no errors`() throws {
+            for arguments in [["--help"], ["run", "--help"], ["--version"], ["help", "doctor"]] {
+                let result = try Program.runTool([Program.path] + arguments)
+                #expect(result.ending == .exited(0))
+                #expect(!result.output.isEmpty)
+                #expect(result.errors == "")
+            }
+        }
+
+        @Test func `the doctor checks one thing a line`() throws {
+            let result = try Program.run("doctor")
+            #expect(result.ending == .exited(0), "\(result.output)")
+            let lines = result.output.split(separator: "\n")
+            #expect(lines.count == 6)
+            for subject in ["executable memory", "decoder", "memory", "default guest", "terminal"] {
+                #expect(lines.contains { $0.dropFirst(6).hasPrefix(subject + ":") })
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+import Foundation
+import Glibc
+import Testing
+
+extension CommandLineTests {
+    @Suite struct TerminalTests {
+        private let folder: Scratch
+        private let terminal: PseudoTerminal
+        private let before: [UInt32]
+
+        init() throws {
+            folder = try Scratch()
+            terminal = try PseudoTerminal()
+            before = terminal.settings
+            try #require(!before.isEmpty && !terminal.isRaw)
+        }
+
+        /// Starts the echo guest on the terminal, its errors in a file, and waits until it talks.
+        private func start() throws -> pid_t {
+            let kernel = try folder.file("echo.elf", SmallGuest.echo)
+            let errors = try Program.openFile(folder.file("err"), O_RDWR)
+            defer { close(errors) }
+            let process = try Program.start(
+                [
+                    Program.path, "run", "--kernel", kernel, "--device",
+                    "isa-debug-exit,iobase=0xf4",
+                ], input: terminal.terminal, output: terminal.terminal, errors: errors)
+            guard terminal.waits(for: "ready\r\n") else {
+                kill(process, SIGKILL)
+                _ = Program.wait(for: process)
+                Issue.record("the guest did not start: \(try folder.text("err"))")
+                throw CancellationError()
+            }
+            return process
+        }
+
+        @Test func `the terminal is raw while the guest runs, and restored when it ends`() throws {
+            let process = try start()
+            #expect(terminal.isRaw)
+            // Ctrl-C and Ctrl-Z are the guest's.
+            try terminal.type("a\u{3}\u{1A}b")
+            #expect(terminal.waits(for: "a\u{3}\u{1A}b"))
+            try terminal.type("q")
+            #expect(Program.wait(for: process) == .exited(7))
+            #expect(terminal.settings == before)
+        }
+
+        @Test func `Ctrl-A X ends the machine, twice Ctrl-A sends one, Ctrl-A H helps`() throws {
+            let process = try start()
+            try terminal.type("\u{1}h\u{1}?\u{1}\u{1}.\u{1}")
+            #expect(terminal.waits(for: "\u{1}."))
+            try terminal.type("x")
+            #expect(Program.wait(for: process) == .exited(0))
+            #expect(terminal.settings == before)
+            let help = try folder.text("err").components(separatedBy: "Ctrl-A X").count - 1
+            #expect(help == 2)
+        }
+
+        @Test(arguments: [SIGHUP, SIGINT, SIGQUIT, SIGTERM])
+        func `a signal ends the machine and restores the terminal`(signal: Int32) throws {
+            let process = try start()
+            #expect(terminal.isRaw)
+            kill(process, signal)
+            #expect(Program.wait(for: process) == .exited(128 + signal))
+            #expect(terminal.settings == before)
+            #expect(try folder.text("err").contains("signal \(signal)"))
+        }
+
+        @Test(arguments: [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT])
+        func `a crash restores the terminal, and is still a crash`(signal: Int32) throws {
+            let process = try start()
+            kill(process, signal)
+            #expect(Program.wait(for: process) == .signaled(signal))
+            #expect(terminal.settings == before)
+        }
+
+        @Test func `the terminal is restored while the process is paused`() throws {
+            let process = try start()
+            kill(process, SIGTSTP)
+            var status: Int32 = 0
+            #expect(unsafe waitpid(process, &status, WUNTRACED) == process)
+            #expect(status & 0xFF == 0x7F, "the process has not stopped")
+            #expect(terminal.settings == before)
+            kill(process, SIGCONT)
+            try terminal.type("still here")
+            #expect(terminal.waits(for: "still here"))
+            #expect(terminal.isRaw)
+            try terminal.type("q")
+            #expect(Program.wait(for: process) == .exited(7))
+            #expect(terminal.settings == before)
+        }
+
+        @Test func `a terminal that hangs up ends the machine`() throws {
+            let process = try start()
+            terminal.hangUp()
+            #expect(Program.wait(for: process) == .exited(1))
+            #expect(try folder.text("err").contains("console went away"))
+        }
+
+        @Test func `output that nobody reads any more ends the machine`() throws {
+            let kernel = try folder.file("flood.elf", SmallGuest.flood)
+            let input = try Program.openFile("/dev/null", O_RDONLY)
+            let errors = try Program.openFile(folder.file("err"), O_RDWR)
+            var ends: [Int32] = [-1, -1]
+            try #require(unsafe pipe(&ends) == 0)
+            for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+            let process = try Program.start(
+                [Program.path, "run", "--kernel", kernel], input: input, output: ends[1],
+                errors: errors)
+            for descriptor in [input, errors, ends[1]] { close(descriptor) }
+            var byte: UInt8 = 0
+            #expect(unsafe read(ends[0], &byte, 1) == 1)
+            #expect(byte == UInt8(ascii: "A"))
+            close(ends[0])
+            #expect(Program.wait(for: process) == .exited(1))
+            #expect(try folder.text("err").contains("console went away"))
+        }
+    }
+}

@@ -1,0 +1,141 @@
+import Hypervisor
+import MachineMemory
+import Processor
+import Testing
+import X86
+
+/// A guest program that edits the page table that it runs on, executed by the real processor.
+@Suite("A guest program under each technique")
+struct GuestProgramTests {
+    /// Gives a page table at 0x300000 to virtual address 128 MiB; then, 2000 times, maps one of
+    /// its 8 first pages to one of 256 frames, executes INVLPG, and reads and writes through it,
+    /// with a MOV to CR3 every 16 times; then gives the table up, zeroes it as data, and halts.
+    static let program: [UInt8] = [
+        0xb8, 0x03, 0x00, 0x30, 0x00,  // mov eax, 0x300003
+        0x48, 0x89, 0x04, 0x25, 0x00, 0x32, 0x00, 0x00,  // mov [0x3200], rax
+        0x31, 0xc9,  // xor ecx, ecx
+        0x48, 0x89, 0xcb,  // 1: mov rbx, rcx
+        0x83, 0xe3, 0x07,  // and ebx, 7
+        0x48, 0x89, 0xc8,  // mov rax, rcx
+        0x25, 0xff, 0x00, 0x00, 0x00,  // and eax, 255
+        0x48, 0xc1, 0xe0, 0x0c,  // shl rax, 12
+        0x48, 0x05, 0x03, 0x00, 0x40, 0x00,  // add rax, 0x400003
+        0x48, 0x89, 0x04, 0xdd, 0x00, 0x00, 0x30, 0x00,  // mov [rbx*8 + 0x300000], rax
+        0x48, 0x89, 0xda,  // mov rdx, rbx
+        0x48, 0xc1, 0xe2, 0x0c,  // shl rdx, 12
+        0x48, 0x81, 0xc2, 0x00, 0x00, 0x00, 0x08,  // add rdx, 0x8000000
+        0x0f, 0x01, 0x3a,  // invlpg [rdx]
+        0x48, 0x01, 0x0a,  // add [rdx], rcx
+        0x48, 0x03, 0x32,  // add rsi, [rdx]
+        0xf6, 0xc1, 0x0f,  // test cl, 15
+        0x75, 0x06,  // jnz 2f
+        0x0f, 0x20, 0xd8,  // mov rax, cr3
+        0x0f, 0x22, 0xd8,  // mov cr3, rax
+        0x48, 0xff, 0xc1,  // 2: inc rcx
+        0x48, 0x81, 0xf9, 0xd0, 0x07, 0x00, 0x00,  // cmp rcx, 2000
+        0x72, 0xb2,  // jb 1b
+        0x31, 0xc0,  // xor eax, eax
+        0x48, 0x89, 0x04, 0x25, 0x00, 0x32, 0x00, 0x00,  // mov [0x3200], rax
+        0xbf, 0x00, 0x00, 0x30, 0x00,  // mov edi, 0x300000
+        0xb9, 0x00, 0x02, 0x00, 0x00,  // mov ecx, 512
+        0xf3, 0x48, 0xab,  // rep stosq
+        0xf4,  // hlt
+    ]
+
+    struct Outcome: Equatable {
+        var exit: Exit
+        var retired: UInt64
+        var sum: UInt64
+        var digest: UInt64
+    }
+
+    private func run(_ technique: Technique, shadowBytes: UInt64 = 1 << 20) throws -> (
+        Outcome, Ledger, [Violation]
+    ) {
+        let memory = try MachineMemory(
+            guestBytes: 16 << 20,
+            hypervisorBytes: Hypervisor.hypervisorBytes(
+                for: technique, shadowBytes: shadowBytes, processors: 1))
+        func poke(_ guest: UInt64, _ value: UInt64) {
+            memory.store(value, at: memory.machineAddress(of: GuestPhysicalAddress(guest)))
+        }
+        // Tables at 0x1000 map 16 MiB to themselves by 2 MiB pages; the code is at 0x10000.
+        poke(0x1000, 0x2007)
+        poke(0x2000, 0x3007)
+        for page in 0..<8 as Range<UInt64> { poke(0x3000 + page * 8, page << 21 | 0x87) }
+        memory.write(
+            Self.program.span, at: memory.machineAddress(of: GuestPhysicalAddress(0x10000)))
+        let processor = Processor(
+            memory: memory, platform: EmptyPlatform(), model: .penumbraV2, index: 0)
+        var registers = BootRegisters()
+        registers.rip = 0x10000
+        registers.rflags = 2
+        registers.cr0 =
+            CR0.protectionEnable | CR0.paging | CR0.writeProtect | CR0.extensionType
+        registers.cr3 = 0x1000
+        registers.cr4 = CR4.physicalAddressExtension
+        registers.efer = EFER.longModeEnable | EFER.longModeActive
+        // 64-bit code and flat data, both of privilege level 0.
+        registers.code = .init(selector: 0x10, limit: 0xffff_ffff, attributes: 0xa09b)
+        registers.data = .init(selector: 0x18, limit: 0xffff_ffff, attributes: 0xc093)
+        processor.setBootState(registers)
+        let hypervisor = try Hypervisor(
+            memory: memory, processors: [processor], technique: technique,
+            shadowBytes: shadowBytes)
+        hypervisor.start()
+        var exit = processor.run(until: 100_000)
+        var exits = 0
+        while hypervisor.handle(exit, processor: 0), exits < 50_000 {
+            exit = processor.run(until: 100_000)
+            exits += 1
+        }
+        let outcome = Outcome(
+            exit: exit, retired: processor.retired, sum: processor[.rsi],
+            digest: memory.guestDigest())
+        if hypervisor.hasPendingRecords {
+            _ = hypervisor.handle(.invalidatePage(GuestVirtualAddress(0)), processor: 0)
+        }
+        return (outcome, hypervisor.ledger, hypervisor.audit())
+    }
+
+    /// What the program's sum must be, by a model of the program.
+    private func expectedSum() -> UInt64 {
+        var frames = [UInt64](repeating: 0, count: 256)
+        var sum: UInt64 = 0
+        for step in 0..<2000 {
+            frames[step & 255] += UInt64(step)
+            sum += frames[step & 255]
+        }
+        return sum
+    }
+
+    @Test("bare and traced execute the same instructions to the same registers and memory")
+    func sameOutcome() throws {
+        let (bare, bareLedger, _) = try run(.bare)
+        #expect(bare.exit == .halted)
+        #expect(bare.sum == expectedSum())
+        #expect(bareLedger.exits.sum == 1)
+        for text in ["traced", "traced,threshold=1", "traced,capacity=8192,coalesce=0"] {
+            let (traced, ledger, violations) = try run(Technique(parsing: text))
+            #expect(traced == bare, "\(text)")
+            #expect(violations == [], "\(text)")
+            #expect(ledger.exits[.invalidatePage] >= 2000)
+            #expect(ledger.exits[.rootLoaded] == 125)
+            #expect(ledger.recordsDrained >= 2000)
+            #expect(ledger.recordsDrained == ledger.recordsWritten)
+            #expect(ledger.exits[.pageFault] == ledger.hiddenFaults)
+            #expect(ledger.trueFaults == 0)
+            #expect(ledger.instructions == bareLedger.instructions)
+        }
+    }
+
+    @Test("a ceiling of a few pages changes nothing but the cost")
+    func smallCeiling() throws {
+        let (bare, _, _) = try run(.bare)
+        let (traced, ledger, violations) = try run(
+            .traced(.standard), shadowBytes: ShadowMMU.leastPages(processors: 1) * 4096)
+        #expect(traced == bare)
+        #expect(violations == [])
+        #expect(ledger.shadowPagesPeak < ShadowMMU.leastPages(processors: 1))
+    }
+}

@@ -1,0 +1,158 @@
+import Hypervisor
+import MachineMemory
+import Processor
+import Testing
+import X86
+
+/// A platform with nothing on it.
+final class EmptyPlatform: Platform {
+    func readPort(_ port: UInt16, size: Int) -> UInt32 { .max }
+    func writePort(_ port: UInt16, size: Int, value: UInt32) {}
+    func readDevice(_ address: MachineAddress, size: Int) -> UInt64 { .max }
+    func writeDevice(_ address: MachineAddress, size: Int, value: UInt64) {}
+    func readAPICRegister(_ register: UInt32, processor: Int) -> UInt64? { nil }
+    func writeAPICRegister(_ register: UInt32, value: UInt64, processor: Int) -> Bool { false }
+    func taskPriority(processor: Int) -> UInt8 { 0 }
+    func setTaskPriority(_ value: UInt8, processor: Int) {}
+    func acknowledgeInterrupt(processor: Int) -> UInt8? { nil }
+    func timeStamp(retired: UInt64, processor: Int) -> UInt64 { retired }
+}
+
+@Suite("The hypervisor and its processors")
+struct HypervisorTests {
+    private let platform = EmptyPlatform()
+
+    private func machine(
+        _ technique: Technique, shadowBytes: UInt64 = 1 << 20, processors: Int = 1
+    ) throws -> (MachineMemory, [Processor], Hypervisor) {
+        let memory = try MachineMemory(
+            guestBytes: 16 << 20,
+            hypervisorBytes: Hypervisor.hypervisorBytes(
+                for: technique, shadowBytes: shadowBytes, processors: processors))
+        let all = (0..<processors).map {
+            Processor(memory: memory, platform: platform, model: .penumbraV2, index: $0)
+        }
+        let hypervisor = try Hypervisor(
+            memory: memory, processors: all, technique: technique, shadowBytes: shadowBytes)
+        hypervisor.start()
+        return (memory, all, hypervisor)
+    }
+
+    /// The machine address that the shadow translates `address` to, by a walk of its own.
+    private func translate(_ address: UInt64, _ processor: Processor, _ memory: MachineMemory)
+        -> UInt64?
+    {
+        guard case .shadow(let root) = processor.control.paging else { return nil }
+        var table = root.rawValue
+        for shift in [39, 30, 21, 12] as [UInt64] {
+            let raw =
+                memory.load(UInt64.self, at: MachineAddress(table + (address >> shift & 511) * 8))
+                ?? 0
+            if raw & 1 == 0 { return nil }
+            let base = raw & 0x000f_ffff_ffff_f000
+            if shift == 12 || raw & 0x80 != 0 { return base + address & ((1 << shift) - 1) }
+            table = base
+        }
+        return nil
+    }
+
+    @Test("bare walks the guest's tables, needs no memory and traces nothing")
+    func bare() throws {
+        let (memory, processors, hypervisor) = try machine(.bare)
+        #expect(memory.guestBase == 0)
+        #expect(processors[0].control.paging == .guest)
+        #expect(!processors[0].control.exitsOnPagingOperations)
+        #expect(!processors[0].control.trace.isEnabled)
+        #expect(!hypervisor.handle(.halted, processor: 0))
+        #expect(hypervisor.ledger.exits.sum == 1)
+        #expect(hypervisor.ledger.shadowPagesMade == 0)
+        #expect(hypervisor.audit() == [])
+    }
+
+    @Test("traced gives each processor its own write buffer, and a root of the identity map")
+    func traced() throws {
+        let parameters = try TraceParameters(capacity: 8192, threshold: 0, coalesce: 2)
+        let (memory, processors, hypervisor) = try machine(.traced(parameters), processors: 2)
+        #expect(memory.guestBase == 1 << 30)
+        for (number, processor) in processors.enumerated() {
+            let trace = processor.control.trace
+            #expect(trace.isEnabled && processor.control.exitsOnPagingOperations)
+            #expect(trace.base == MachineAddress(UInt64(number) * 8192))
+            #expect(trace.capacity == 8192 && trace.threshold == 768 && trace.coalesce == 2)
+        }
+        #expect(processors[0].control.paging == processors[1].control.paging)
+        #expect(translate(0x7c00, processors[1], memory) == nil)
+        #expect(
+            hypervisor.handle(.pageFault(GuestVirtualAddress(0x7c00), .fetch), processor: 1))
+        #expect(translate(0x7c00, processors[1], memory) == memory.guestBase + 0x7c00)
+        #expect(hypervisor.handle(.pageFault(GuestVirtualAddress(0xfee0_0000), []), processor: 1))
+        #expect(
+            translate(0xfee0_0000, processors[1], memory) == memory.guestBase + 0xfee0_0000)
+        #expect(processors[1].control.injection == nil)
+        #expect(hypervisor.audit() == [])
+    }
+
+    @Test("exits that are not memory virtualization's go back to the board, and are counted")
+    func exits() throws {
+        let (_, _, hypervisor) = try machine(.traced(.standard))
+        for exit in [Exit.limit, .halted, .stopped, .tripleFault] {
+            #expect(!hypervisor.handle(exit, processor: 0))
+        }
+        let drains: [(Exit, DrainCause)] = [
+            (.rootLoaded(flushed: true), .rootLoaded),
+            (.invalidatePage(GuestVirtualAddress(0)), .invalidatePage),
+            (.invalidatePCID(type: 2, pcid: 0, address: GuestVirtualAddress(0)), .invalidatePCID),
+            (.pagingModeChanged(cr0: CR0.paging, cr4: 0, efer: 0x800), .pagingModeChanged),
+            (.bufferThreshold, .bufferThreshold), (.bufferFull, .bufferFull),
+            (.pageFault(GuestVirtualAddress(0), []), .pageFault),
+        ]
+        for (exit, cause) in drains {
+            #expect(hypervisor.handle(exit, processor: 0))
+            #expect(hypervisor.ledger.drains[cause] == 1, "\(cause)")
+        }
+        let ledger = hypervisor.ledger
+        #expect(ledger.exits.pairs.allSatisfy { $0.count == 1 })
+        #expect(ledger.drains.sum == 7 && ledger.emptyDrains == 7)
+        #expect(ledger.hiddenFaults + ledger.trueFaults == ledger.exits[.pageFault])
+        #expect(hypervisor.audit() == [])
+    }
+
+    @Test("what does not fit is refused with the figure that would")
+    func refusals() throws {
+        #expect(throws: HypervisorError.self) {
+            _ = try machine(.traced(.standard), shadowBytes: 8 * 4096)
+        }
+        let memory = try MachineMemory(guestBytes: 1 << 20, hypervisorBytes: 0)
+        let processor = Processor(
+            memory: memory, platform: platform, model: .penumbraV2, index: 0)
+        #expect(throws: HypervisorError.noHypervisorMemory(needed: 4096 + 1 << 20)) {
+            _ = try Hypervisor(
+                memory: memory, processors: [processor], technique: .traced(.standard),
+                shadowBytes: 1 << 20)
+        }
+        #expect(throws: HypervisorError.noProcessor) {
+            _ = try Hypervisor(
+                memory: memory, processors: [], technique: .bare, shadowBytes: 0)
+        }
+        #expect(
+            HypervisorError.tooLittleShadowMemory(given: 1, least: 2).description
+                == "1 bytes are too little shadow memory: give at least 2")
+    }
+
+    @Test("every case of a tally has its own place and its own name")
+    func tallies() {
+        check(ExitReason.self)
+        check(DrainCause.self)
+        check(TableLevel.self)
+        var tally = Tally<TableLevel>()
+        tally[.pml4] = 2
+        tally[.table] += 1
+        #expect(tally.sum == 3)
+        #expect(tally.pairs.map { $0.count } == [1, 0, 0, 2])
+    }
+
+    private func check<Key: TallyKey>(_ type: Key.Type) {
+        #expect(type.allCases.map { $0.index } == Array(0..<type.allCases.count))
+        #expect(Set(type.allCases.map { $0.rawValue }).count == type.allCases.count)
+    }
+}

@@ -1,0 +1,64 @@
+import MachineMemory
+import Processor
+import X86
+
+/// A platform with nothing on it.
+final class EmptyPlatform: Platform {
+    func readPort(_ port: UInt16, size: Int) -> UInt32 { .max }
+    func writePort(_ port: UInt16, size: Int, value: UInt32) {}
+    func readDevice(_ address: MachineAddress, size: Int) -> UInt64 { .max }
+    func writeDevice(_ address: MachineAddress, size: Int, value: UInt64) {}
+    func readAPICRegister(_ register: UInt32, processor: Int) -> UInt64? { nil }
+    func writeAPICRegister(_ register: UInt32, value: UInt64, processor: Int) -> Bool { false }
+    func taskPriority(processor: Int) -> UInt8 { 0 }
+    func setTaskPriority(_ value: UInt8, processor: Int) {}
+    func acknowledgeInterrupt(processor: Int) -> UInt8? { nil }
+    func timeStamp(retired: UInt64, processor: Int) -> UInt64 { retired }
+}
+
+/// A processor in 64-bit mode at privilege level 0 with 16 MiB of memory, mapped 1:1 by 2 MiB
+/// pages, under `bare`.
+///
+/// ```
+///  0x1000 … 0x4000  page tables      0x10000  code      0x20000  data      0x80000  stack's top
+/// ```
+final class BareMachine {
+    static let code: UInt64 = 0x10000
+    static let data: UInt64 = 0x20000
+    static let stack: UInt64 = 0x80000
+
+    let memory: MachineMemory
+    let platform = EmptyPlatform()
+    let processor: Processor
+
+    init() throws {
+        memory = try MachineMemory(guestBytes: 16 << 20, hypervisorBytes: 0)
+        processor = Processor(
+            memory: memory, platform: platform, model: .penumbraV2, index: 0)
+        memory.store(UInt64(0x2007), at: MachineAddress(0x1000))
+        memory.store(UInt64(0x3007), at: MachineAddress(0x2000))
+        for page in 0..<8 as Range<UInt64> {
+            memory.store(page << 21 | 0x87, at: MachineAddress(0x3000 + page * 8))
+        }
+        var registers = BootRegisters()
+        registers.rip = Self.code
+        registers.rflags = 2
+        registers.cr0 = CR0.protectionEnable | CR0.paging | CR0.writeProtect | CR0.extensionType
+            | CR0.numericError
+        registers.cr3 = 0x1000
+        registers.cr4 = CR4.physicalAddressExtension | CR4.osFXSR | CR4.osSIMDExceptions
+        registers.efer = EFER.longModeEnable | EFER.longModeActive
+        registers.setFlatSegments64()
+        processor.setBootState(registers)
+        processor[.rsp] = Self.stack
+    }
+
+    /// Executes code placed at `BareMachine.code` until `count` instructions have retired, or
+    /// something ends the run.
+    func run(_ bytes: [UInt8], count: UInt64) -> Exit {
+        memory.write(bytes.span, at: MachineAddress(Self.code))
+        processor.codeChanged(in: MachineAddress(Self.code).frame)
+        processor.jump(to: Self.code)
+        return processor.run(until: processor.retired + count)
+    }
+}
