@@ -47,7 +47,7 @@ import X86
     let core: Core
     let blocks: BlockCache
     let vector: VectorUnit
-    var tlb = ModelledTLB()
+    let tlb = ModelledTLB()
     let softTLB = SoftwareTLB()
     var recentRecords = InlineArray<8, UInt64>(repeating: 0)
     var stopRequested = false

@@ -4,7 +4,9 @@ import Synchronization
 public protocol ConsolePort: AnyObject {
     /// The guest printed a byte.
     func write(_ byte: UInt8)
-    /// A byte for the guest, if there is one now. Looked for about every 100,000 instructions.
+    /// Looked at about every 100,000 instructions, whether or not the guest takes input.
+    func poll()
+    /// A byte for the guest, if there is one now. Asked after `poll`, while the guest has room.
     func read() -> UInt8?
     /// The guest has nothing to do before `nanoseconds` have passed, unless input comes.
     func waitForInput(nanoseconds: UInt64)

@@ -42,6 +42,7 @@ final class ConsoleTap: ConsolePort {
         console.write(byte)
     }
 
+    func poll() { console.poll() }
     func read() -> UInt8? { console.read() }
     func waitForInput(nanoseconds: UInt64) { console.waitForInput(nanoseconds: nanoseconds) }
 }

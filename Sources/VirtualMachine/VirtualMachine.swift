@@ -177,6 +177,7 @@ public final class VirtualMachine {
     }
 
     private func receiveInput() {
+        console.poll()
         while board.chipset.canReceive, let byte = console.read() { board.chipset.receive(byte) }
     }
 

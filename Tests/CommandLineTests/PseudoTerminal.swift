@@ -72,4 +72,13 @@ final class PseudoTerminal {
     var isRaw: Bool {
         settings.count > 3 && settings[3] & UInt32(ICANON | ECHO | ISIG) == 0
     }
+
+    /// Waits, up to a minute, until the terminal is raw.
+    func waitsUntilRaw() -> Bool {
+        for _ in 0..<6_000 {
+            if isRaw { return true }
+            usleep(10_000)
+        }
+        return false
+    }
 }

@@ -3,8 +3,7 @@ enum SmallGuest {
     /// Prints `ready`, then sends back each byte that it receives; `q` writes 3 to the debug-exit
     /// port 0xF4, which is status 7.
     static let echo = elf(
-        [0xBA, 0xF8, 0x03, 0x00, 0x00]  // mov edx, 0x3f8
-            + "ready\r\n".utf8.flatMap { [0xB0, $0, 0xEE] }  // mov al, c; out dx, al
+        printReady
             + [
                 0xB2, 0xFD,  // wait: mov dl, 0xfd
                 0xEC,  // in al, dx
@@ -21,6 +20,9 @@ enum SmallGuest {
                 0xF4, 0xEB, 0xFD,  // halt: hlt; jmp halt
             ])
 
+    /// Prints `ready`, and then does nothing for ever.
+    static let deaf = elf(printReady + [0xEB, 0xFE])  // jmp to itself
+
     /// Prints `A` for ever.
     static let flood = elf([
         0xBA, 0xF8, 0x03, 0x00, 0x00,  // mov edx, 0x3f8
@@ -34,6 +36,10 @@ enum SmallGuest {
         0x0F, 0x0B,  // ud2
         0, 0, 0, 0, 0, 0,
     ])
+
+    private static let printReady: [UInt8] =
+        [0xBA, 0xF8, 0x03, 0x00, 0x00]  // mov edx, 0x3f8
+        + "ready\r\n".utf8.flatMap { [0xB0, $0, 0xEE] }  // mov al, c; out dx, al
 
     private static let base: UInt32 = 0x10_0000
     private static let codeOffset: UInt32 = 52 + 32 + 12

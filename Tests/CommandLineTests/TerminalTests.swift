@@ -15,9 +15,9 @@ extension CommandLineTests {
             try #require(!before.isEmpty && !terminal.isRaw)
         }
 
-        /// Starts the echo guest on the terminal, its errors in a file, and waits until it talks.
-        private func start() throws -> pid_t {
-            let kernel = try folder.file("echo.elf", SmallGuest.echo)
+        /// Starts a guest on the terminal, its errors in a file, and waits until it talks.
+        private func start(_ guest: [UInt8] = SmallGuest.echo) throws -> pid_t {
+            let kernel = try folder.file("echo.elf", guest)
             let errors = try Program.openFile(folder.file("err"), O_RDWR)
             defer { close(errors) }
             let process = try Program.start(
@@ -56,6 +56,14 @@ extension CommandLineTests {
             #expect(help == 2)
         }
 
+        @Test func `Ctrl-A X ends a guest that never reads what was typed`() throws {
+            let process = try start(SmallGuest.deaf)
+            // More than the serial port holds.
+            try terminal.type(String(repeating: "a", count: 100) + "\u{1}x")
+            #expect(Program.wait(for: process) == .exited(0))
+            #expect(terminal.settings == before)
+        }
+
         @Test(arguments: [SIGHUP, SIGINT, SIGQUIT, SIGTERM])
         func `a signal ends the machine and restores the terminal`(signal: Int32) throws {
             let process = try start()
@@ -82,9 +90,10 @@ extension CommandLineTests {
             #expect(status & 0xFF == 0x7F, "the process has not stopped")
             #expect(terminal.settings == before)
             kill(process, SIGCONT)
+            // Before it is raw the terminal itself would echo what is typed.
+            #expect(terminal.waitsUntilRaw())
             try terminal.type("still here")
             #expect(terminal.waits(for: "still here"))
-            #expect(terminal.isRaw)
             try terminal.type("q")
             #expect(Program.wait(for: process) == .exited(7))
             #expect(terminal.settings == before)

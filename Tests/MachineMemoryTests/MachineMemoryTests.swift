@@ -48,9 +48,11 @@ import X86
     @Test func `bytes are written whole or not at all`() throws {
         let memory = try MachineMemory(guestBytes: 1 << 20, hypervisorBytes: 0)
         let bytes: [UInt8] = [1, 2, 3, 4]
-        #expect(memory.write(bytes.span, at: MachineAddress(0x100)))
+        let isWritten = memory.write(bytes.span, at: MachineAddress(0x100))
+        #expect(isWritten)
         #expect(memory.read(at: MachineAddress(0x100), count: 4) == bytes)
-        #expect(!memory.write(bytes.span, at: MachineAddress((1 << 20) - 2)))
+        let runsOver = memory.write(bytes.span, at: MachineAddress((1 << 20) - 2))
+        #expect(!runsOver)
         #expect(memory.read(at: MachineAddress((1 << 20) - 2), count: 2) == [0, 0])
         #expect(memory.read(at: MachineAddress((1 << 20) - 2), count: 3) == nil)
     }
@@ -93,7 +95,8 @@ import X86
         typealias Function = @convention(c) () -> Int32
         // The bytes above are a leaf function of this signature.
         let function = unsafe unsafeBitCast(address, to: Function.self)
-        #expect(unsafe function() == 42)
+        let result = function()
+        #expect(result == 42)
         #expect(memory.append([UInt8](repeating: 0x90, count: 4096)) == nil)
         memory.removeAll()
         #expect(memory.used == 0)

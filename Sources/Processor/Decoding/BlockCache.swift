@@ -143,9 +143,11 @@ struct Block {
                 length: UInt32(length), secondFrame: secondFrame ?? .max))
         blockCount += 1
         var index = slot(key)
-        // Dropped blocks leave their slots taken until the table is emptied; with at most
-        // 2^18 blocks in 2^19 slots a free one always turns up.
-        while unsafe table[index] != 0 { index = (index + 1) & (Self.tableSize - 1) }
+        // A dropped block's slot is taken over, so that code which is loaded again and again does
+        // not lengthen its own chain; with at most 2^18 blocks in 2^19 slots one is always free.
+        while unsafe table[index] != 0, unsafe blocks[Int(table[index] - 1)].key != .max {
+            index = (index + 1) & (Self.tableSize - 1)
+        }
         unsafe table[index] = UInt32(blockCount)
         note(address >> 12, UInt32(blockCount - 1))
         if let secondFrame { note(secondFrame, UInt32(blockCount - 1)) }

@@ -101,13 +101,13 @@ enum IntegerSelection {
         case ZYDIS_MNEMONIC_BSWAP:
             op.width = bytes
             return { sized(SwapBytes.self, $0, $1) }
-        case ZYDIS_MNEMONIC_ROL: return shift(.rol, &op, bytes)
-        case ZYDIS_MNEMONIC_ROR: return shift(.ror, &op, bytes)
-        case ZYDIS_MNEMONIC_RCL: return shift(.rcl, &op, bytes)
-        case ZYDIS_MNEMONIC_RCR: return shift(.rcr, &op, bytes)
-        case ZYDIS_MNEMONIC_SHL: return shift(.shl, &op, bytes)
-        case ZYDIS_MNEMONIC_SHR: return shift(.shr, &op, bytes)
-        case ZYDIS_MNEMONIC_SAR: return shift(.sar, &op, bytes)
+        case ZYDIS_MNEMONIC_ROL: return shift(ShiftOperation.rol, &op, bytes)
+        case ZYDIS_MNEMONIC_ROR: return shift(ShiftOperation.ror, &op, bytes)
+        case ZYDIS_MNEMONIC_RCL: return shift(ShiftOperation.rcl, &op, bytes)
+        case ZYDIS_MNEMONIC_RCR: return shift(ShiftOperation.rcr, &op, bytes)
+        case ZYDIS_MNEMONIC_SHL: return shift(ShiftOperation.shl, &op, bytes)
+        case ZYDIS_MNEMONIC_SHR: return shift(ShiftOperation.shr, &op, bytes)
+        case ZYDIS_MNEMONIC_SAR: return shift(ShiftOperation.sar, &op, bytes)
         case ZYDIS_MNEMONIC_SHLD, ZYDIS_MNEMONIC_SHRD:
             op.width = bytes
             op.code =
@@ -215,11 +215,11 @@ enum IntegerSelection {
         return BinaryTable.row(rows, bytes).handler(op)
     }
 
-    private static func shift(_ operation: ShiftOperation, _ op: inout Op, _ bytes: UInt8)
+    private static func shift(_ operation: UInt16, _ op: inout Op, _ bytes: UInt8)
         -> Handler
     {
         op.width = bytes
-        op.code = operation.rawValue
+        op.code = operation
         if op.source == .none {
             op.source = .immediate
             op.immediate = 1

@@ -176,11 +176,9 @@ enum CompareExchange: SizedInstruction {
         if op.destination == .memory {
             guard core.updateMemory(op, body) else { return .fault }
         } else {
-            let value: W = core[op.a]
-            let result = body(value)
-            // A failed comparison leaves the destination's upper half alone only where it is not
-            // written: with 32-bit operands real processors zero-extend it in both cases.
-            core.setRegister(op.a, result)
+            // A register is not touched by a failed comparison, not even zero-extended.
+            old = core[op.a]
+            if old == expected { core.setRegister(op.a, desired) }
         }
         core.setSubtractFlags(expected, old, expected &- old)
         if old != expected { core.setRegister(0, old) }

@@ -2,8 +2,14 @@ import X86
 
 /// Shifts and rotates: the count is masked to 5 bits (6 for 64-bit operands); a count of zero
 /// leaves the flags alone (SDM Vol. 2B, SAL/SAR/SHL/SHR and RCL/RCR/ROL/ROR).
-enum ShiftOperation: UInt16 {
-    case rol, ror, rcl, rcr, shl, shr, sar
+enum ShiftOperation {
+    static let rol: UInt16 = 0
+    static let ror: UInt16 = 1
+    static let rcl: UInt16 = 2
+    static let rcr: UInt16 = 3
+    static let shl: UInt16 = 4
+    static let shr: UInt16 = 5
+    static let sar: UInt16 = 7
 }
 
 enum Shift: SizedInstruction {
@@ -13,34 +19,33 @@ enum Shift: SizedInstruction {
         let raw: UInt8 =
             op.source == .register ? core[op.b] : UInt8(truncatingIfNeeded: op.immediate)
         let count = Int(raw) & (W.bitWidth == 64 ? 63 : 31)
-        let operation = ShiftOperation(rawValue: op.code) ?? .shl
         if count == 0 {
             // Still a read and a write of the destination: a 32-bit register is zero-extended,
             // and a memory operand must be writable.
             return core.updateDestination(op, { (value: W) in value }) ? .next : .fault
         }
         return core.updateDestination(op) { (value: W) in
-            apply(core, operation, value, count)
+            apply(core, op.code, value, count)
         } ? .next : .fault
     }
 
     @inline(__always)
     static func apply<W: Word>(
-        _ core: Core, _ operation: ShiftOperation, _ value: W, _ count: Int
+        _ core: Core, _ operation: UInt16, _ value: W, _ count: Int
     ) -> W {
         let top = W.bitWidth - 1
         switch operation {
-        case .shl:
+        case ShiftOperation.shl:
             let result = count > top ? 0 : value << W(truncatingIfNeeded: count)
             let carry = count <= W.bitWidth && (value >> (W.bitWidth - count)) & 1 != 0
             core.setFlags(result: result, carry: carry, overflow: carry != (result >> top != 0))
             return result
-        case .shr:
+        case ShiftOperation.shr:
             let result = count > top ? 0 : value >> W(truncatingIfNeeded: count)
             let carry = count <= W.bitWidth && (value >> (count - 1)) & 1 != 0
             core.setFlags(result: result, carry: carry, overflow: value >> top != 0)
             return result
-        case .sar:
+        case ShiftOperation.sar:
             let sign = value >> top != 0
             let result =
                 count > top
@@ -49,19 +54,19 @@ enum Shift: SizedInstruction {
             let carry = count > top ? sign : (value >> (count - 1)) & 1 != 0
             core.setFlags(result: result, carry: carry, overflow: false)
             return result
-        case .rol:
+        case ShiftOperation.rol:
             let turn = count & top
             let result = turn == 0 ? value : value << turn | value >> (W.bitWidth - turn)
             let carry = result & 1 != 0
             core.setRotateFlags(carry, overflow: carry != (result >> top != 0))
             return result
-        case .ror:
+        case ShiftOperation.ror:
             let turn = count & top
             let result = turn == 0 ? value : value >> turn | value << (W.bitWidth - turn)
             let carry = result >> top != 0
             core.setRotateFlags(carry, overflow: carry != ((result >> (top - 1)) & 1 != 0))
             return result
-        case .rcl:
+        case ShiftOperation.rcl:
             var result = value
             var carry = core.carryFlag
             for _ in 0..<count % (W.bitWidth + 1) {
@@ -71,7 +76,7 @@ enum Shift: SizedInstruction {
             }
             core.setRotateFlags(carry, overflow: carry != (result >> top != 0))
             return result
-        case .rcr:
+        default:
             var result = value
             var carry = core.carryFlag
             for _ in 0..<count % (W.bitWidth + 1) {

@@ -6,7 +6,7 @@ import X86
 /// does not see, cannot change what it holds. Translations of 4 KiB pages and of large pages have
 /// arrays of their own. Entries are tagged with their PCID; global ones match in every PCID
 /// (SDM Vol. 3A §4.10.2).
-struct ModelledTLB {
+final class ModelledTLB {
     /// Sizes, each a power of two.
     struct Geometry: Equatable, Sendable {
         var smallSets = 128
@@ -15,8 +15,8 @@ struct ModelledTLB {
         var largeWays = 8
     }
 
-    private var small: SetAssociativeArray
-    private var large: SetAssociativeArray
+    private let small: SetAssociativeArray
+    private let large: SetAssociativeArray
     /// How many large entries are valid, so that a machine without them never looks.
     private var hasLarge = false
 
@@ -36,7 +36,7 @@ struct ModelledTLB {
 
     /// Caches a translation.
     /// - Returns: the page and the span in bytes of the translation that had to go, if any.
-    mutating func insert(_ address: UInt64, pcid: UInt16, _ translation: Translation)
+    func insert(_ address: UInt64, pcid: UInt16, _ translation: Translation)
         -> (page: UInt64, span: UInt64)?
     {
         let key = address >> translation.level.shift
@@ -47,7 +47,7 @@ struct ModelledTLB {
 
     /// Drops the translations of the page at `address` that INVLPG covers: those of `pcid`, and
     /// global ones. With `pcid` nil, those of every PCID.
-    mutating func invalidate(_ address: UInt64, pcid: UInt16?, global: Bool = true) -> Bool {
+    func invalidate(_ address: UInt64, pcid: UInt16?, global: Bool = true) -> Bool {
         small.invalidate(address >> 12, pcid, .table, global)
         guard hasLarge else { return false }
         let directory = large.invalidate(address >> 21, pcid, .directory, global)
@@ -56,7 +56,7 @@ struct ModelledTLB {
     }
 
     /// Drops all translations of a PCID (nil: of all), global ones only if asked.
-    mutating func invalidateAll(pcid: UInt16?, global: Bool) {
+    func invalidateAll(pcid: UInt16?, global: Bool) {
         small.invalidateAll(pcid, global)
         if hasLarge { large.invalidateAll(pcid, global) }
         if pcid == nil && global { hasLarge = false }
@@ -83,8 +83,10 @@ enum TranslationBits {
     static let traced: UInt8 = 32
 }
 
-/// One set-associative array.
-private struct SetAssociativeArray {
+/// One set-associative array. Its storage is plain memory: a lookup touches no reference count.
+///
+/// Safety: every index is a set number, masked, times `ways`, plus a way below `ways`.
+@safe private final class SetAssociativeArray {
     struct Entry {
         var key: UInt64 = .max
         var pcid: UInt16 = 0
@@ -95,9 +97,10 @@ private struct SetAssociativeArray {
 
     private let ways: Int
     private let setMask: UInt64
-    private var entries: [Entry]
+    private let count: Int
+    private let entries: UnsafeMutablePointer<Entry>
     /// The way to replace next, one a set.
-    private var next: [UInt8]
+    private let next: UnsafeMutablePointer<UInt8>
     /// Raised to drop all non-global entries, or all, at once.
     private var epoch: UInt32 = 1
     private var globalEpoch: UInt32 = 1
@@ -105,8 +108,16 @@ private struct SetAssociativeArray {
     init(sets: Int, ways: Int) {
         self.ways = ways
         setMask = UInt64(sets - 1)
-        entries = Array(repeating: Entry(), count: sets * ways)
-        next = Array(repeating: 0, count: sets)
+        count = sets * ways
+        unsafe entries = .allocate(capacity: count)
+        unsafe entries.initialize(repeating: Entry(), count: count)
+        unsafe next = .allocate(capacity: sets)
+        unsafe next.initialize(repeating: 0, count: sets)
+    }
+
+    deinit {
+        unsafe entries.deallocate()
+        unsafe next.deallocate()
     }
 
     @inline(__always)
@@ -117,8 +128,8 @@ private struct SetAssociativeArray {
     @inline(__always)
     private func find(_ key: UInt64, _ pcid: UInt16, _ level: PageLevel) -> Int? {
         let first = Int(key & setMask) * ways
-        for index in first..<first + ways where entries[index].key == key {
-            let entry = entries[index]
+        for index in first..<first + ways where unsafe entries[index].key == key {
+            let entry = unsafe entries[index]
             if entry.translation.level == level, isValid(entry),
                 entry.pcid == pcid || entry.translation.has(TranslationBits.global)
             {
@@ -131,56 +142,58 @@ private struct SetAssociativeArray {
     @inline(__always)
     func lookup(_ key: UInt64, _ pcid: UInt16, _ level: PageLevel) -> Translation? {
         guard let index = find(key, pcid, level) else { return nil }
-        return entries[index].translation
+        return unsafe entries[index].translation
     }
 
-    mutating func insert(_ key: UInt64, _ pcid: UInt16, _ translation: Translation)
+    func insert(_ key: UInt64, _ pcid: UInt16, _ translation: Translation)
         -> (page: UInt64, span: UInt64)?
     {
         let global = translation.has(TranslationBits.global)
         let entry = Entry(
             key: key, pcid: pcid, translation: translation, epoch: global ? globalEpoch : epoch)
         if let index = find(key, pcid, translation.level) {
-            entries[index] = entry
+            unsafe entries[index] = entry
             return nil
         }
         let set = Int(key & setMask)
-        let way = Int(next[set])
-        next[set] = UInt8(way + 1 == ways ? 0 : way + 1)
-        let old = entries[set * ways + way]
-        entries[set * ways + way] = entry
+        let way = Int(unsafe next[set])
+        unsafe next[set] = UInt8(way + 1 == ways ? 0 : way + 1)
+        let old = unsafe entries[set * ways + way]
+        unsafe entries[set * ways + way] = entry
         guard old.key != .max, isValid(old) else { return nil }
         let level = old.translation.level
         return (old.key << level.shift, level.entrySpan)
     }
 
     @discardableResult
-    mutating func invalidate(_ key: UInt64, _ pcid: UInt16?, _ level: PageLevel, _ global: Bool)
+    func invalidate(_ key: UInt64, _ pcid: UInt16?, _ level: PageLevel, _ global: Bool)
         -> Bool
     {
         var found = false
         let first = Int(key & setMask) * ways
-        for index in first..<first + ways where entries[index].key == key {
-            let entry = entries[index]
+        for index in first..<first + ways where unsafe entries[index].key == key {
+            let entry = unsafe entries[index]
             guard entry.translation.level == level else { continue }
             let isGlobal = entry.translation.has(TranslationBits.global)
             if isGlobal ? global : (pcid == nil || entry.pcid == pcid) {
-                entries[index].key = .max
+                unsafe entries[index].key = .max
                 found = true
             }
         }
         return found
     }
 
-    mutating func invalidateAll(_ pcid: UInt16?, _ global: Bool) {
+    func invalidateAll(_ pcid: UInt16?, _ global: Bool) {
         if global { globalEpoch &+= 1 }
         guard let pcid else {
             epoch &+= 1
             return
         }
-        for index in entries.indices
-        where entries[index].pcid == pcid && !entries[index].translation.has(TranslationBits.global) {
-            entries[index].key = .max
+        for index in 0..<count
+        where unsafe entries[index].pcid == pcid
+            && !entries[index].translation.has(TranslationBits.global)
+        {
+            unsafe entries[index].key = .max
         }
     }
 }

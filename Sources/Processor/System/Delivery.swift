@@ -74,7 +74,9 @@ extension Core {
         guard gate.isSystem, gate.systemType == 0xe || gate.systemType == 0xf,
             !(event.checksPrivilege && gate.dpl < state.cpl)
         else { return failed(generalProtection(event.gateError)) }
-        guard gate.isPresent else { return failed(raise(.segmentNotPresent, error: event.gateError)) }
+        guard gate.isPresent else {
+            return failed(raise(.segmentNotPresent, error: event.gateError))
+        }
         let selector = gate.gateSelector
         guard let code = handlerCode(selector, external) else { return false }
         guard code.has(Segment.long), !code.has(Segment.big) else {
@@ -162,7 +164,9 @@ extension Core {
         guard gate.isSystem, type == 5 || type & 6 == 6,
             !(event.checksPrivilege && gate.dpl < state.cpl)
         else { return failed(generalProtection(event.gateError)) }
-        guard gate.isPresent else { return failed(raise(.segmentNotPresent, error: event.gateError)) }
+        guard gate.isPresent else {
+            return failed(raise(.segmentNotPresent, error: event.gateError))
+        }
         if type == 5 { return deliverByTask(event, gate.gateSelector) }
         let bytes: UInt8 = type & 8 != 0 ? 4 : 2
         let target = bytes == 4 ? gate.gateOffset : gate.gateOffset & 0xffff

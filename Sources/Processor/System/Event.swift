@@ -130,7 +130,9 @@ extension Processor {
         core.state.pending = .none
         core.state.pendingNonCanonical = false
         core.state.isHalted = false
-        if vector == ExceptionVector.pageFault.rawValue { core.state.cr2 = core.state.pendingAddress }
+        if vector == ExceptionVector.pageFault.rawValue {
+            core.state.cr2 = core.state.pendingAddress
+        }
         guard core.state.latched.isValid else { return latch(second) }
         let combined = (
             LatchedEvent.severity(core.state.latched.event), LatchedEvent.severity(second)

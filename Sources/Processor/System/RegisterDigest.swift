@@ -74,7 +74,8 @@ private struct WordDigest {
 
     mutating func add(_ segment: Segment) {
         add(segment.base)
-        add(UInt64(segment.limit) | UInt64(segment.selector) << 32
-            | UInt64(segment.attributes) << 48)
+        add(
+            UInt64(segment.limit) | UInt64(segment.selector) << 32
+                | UInt64(segment.attributes) << 48)
     }
 }

@@ -62,8 +62,8 @@ enum MaskedMoves {
         if op.sourceWidth == 4 { offset &= 0xffff_ffff }
         if op.sourceWidth == 2 { offset &= 0xffff }
         var selected: UInt16 = 0
-        for byte in UInt16(0)..<UInt16(op.width) where block[mask + byte, as: UInt8.self] & 0x80 != 0 {
-            selected |= 1 << byte
+        for byte in UInt16(0)..<UInt16(op.width) {
+            selected |= UInt16(block[mask + byte, as: UInt8.self] >> 7) << byte
         }
         // With no byte selected there is no access, and so no fault.
         if selected != 0 {

@@ -23,7 +23,8 @@
     static let imageBytes = 512
 
     @inline(__always) init(_ address: UInt64) {
-        unsafe raw = UnsafeMutableRawPointer(bitPattern: UInt(truncatingIfNeeded: address))
+        unsafe raw =
+            UnsafeMutableRawPointer(bitPattern: UInt(truncatingIfNeeded: address))
             .unsafelyUnwrapped
     }
 
@@ -32,7 +33,9 @@
     @inline(__always)
     subscript<W: FixedWidthInteger>(_ offset: UInt16, as type: W.Type = W.self) -> W {
         get { unsafe raw.loadUnaligned(fromByteOffset: Int(offset), as: W.self) }
-        nonmutating set { unsafe raw.storeBytes(of: newValue, toByteOffset: Int(offset), as: W.self) }
+        nonmutating set {
+            unsafe raw.storeBytes(of: newValue, toByteOffset: Int(offset), as: W.self)
+        }
     }
 
     // MARK: Slots

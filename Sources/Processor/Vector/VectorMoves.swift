@@ -34,7 +34,8 @@ enum VectorMoves {
             ZYDIS_MNEMONIC_LDDQU:
             selectWhole(&op)
         case ZYDIS_MNEMONIC_MOVD, ZYDIS_MNEMONIC_MOVQ:
-            let isXMMToXMM = !instruction[0].isMemory && !instruction[1].isMemory
+            let isXMMToXMM =
+                !instruction[0].isMemory && !instruction[1].isMemory
                 && VectorRegister.xmm(instruction[0].register) != nil
                 && VectorRegister.xmm(instruction[1].register) != nil
             // The narrower operand tells: XMM operands may be listed with 16 bytes.

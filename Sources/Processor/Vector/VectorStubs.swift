@@ -34,11 +34,13 @@ enum VectorStubs {
         plain($0, $1) { core, op in execute(core, op) }
     }
 
-    /// The memory for stubs was full when this was decoded: the block is decoded again, which
-    /// `Processor.fetch` precedes by emptying that memory.
+    /// The memory for stubs was full when this was decoded: all decoded code goes, stubs with it,
+    /// and the instruction is decoded again. The ops of the block that ends here stay readable
+    /// until the next one is decoded.
     static let missing: Handler = {
         plain($0, $1) { core, _ in
-            core.processor.blocks.flushLookups()
+            core.processor.blocks.removeAll()
+            core.processor.vector.flush()
             return .again
         }
     }

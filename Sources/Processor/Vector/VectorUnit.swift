@@ -36,7 +36,7 @@ import MachineMemory
     /// A stub did not fit: `flush` is due, when no decoded code refers to stubs any more.
     private(set) var isFull = false
 
-    /// The size in bytes of the memory for stubs: some 20 000 of them.
+    /// The size in bytes of the memory for stubs: some 40 000 of them.
     static let codeCapacity = 2 << 20
 
     /// Whether this host can execute vector instructions for the guest.

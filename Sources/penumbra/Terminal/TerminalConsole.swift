@@ -4,7 +4,7 @@ import VirtualMachine
 /// The guest's serial console on standard input and output.
 ///
 /// Output is gathered and written when a line or the buffer is full, and whenever the machine looks
-/// for input, so that it is never late by more than the machine's polling interval. Where standard
+/// at its console, so that it is never late by more than the machine's polling interval. Where standard
 /// input is a terminal, Ctrl-A is the escape key (`EscapeKeys`); otherwise every byte is the
 /// guest's, and the end of the input is no event.
 ///
@@ -23,10 +23,12 @@ final class TerminalConsole: ConsolePort {
     private(set) var end: End?
     /// Asked to stop when the console ends the machine.
     var stop: StopFlag?
-    /// Called whenever the machine looks for input.
+    /// Called whenever the machine looks at its console.
     var onPoll: () -> Void = {}
 
     private static let outputCapacity = 4096
+    /// Where so much is typed ahead, the rest waits in the terminal.
+    private static let inputCapacity = 4096
     /// A wait is no longer than this, in case a signal came just before it.
     private static let longestWait: UInt64 = 100_000_000
 
@@ -45,10 +47,16 @@ final class TerminalConsole: ConsolePort {
         if byte == UInt8(ascii: "\n") || output.count >= Self.outputCapacity { flush() }
     }
 
-    func read() -> UInt8? {
+    /// Attends to both directions whether or not the guest reads: the escape keys and a console that
+    /// went away must end any guest.
+    func poll() {
         flush()
         onPoll()
-        if input.isEmpty { fill() }
+        if input.count < Self.inputCapacity { fill() }
+    }
+
+    func read() -> UInt8? {
+        if input.isEmpty { poll() }
         return input.popFirst()
     }
 
@@ -57,7 +65,7 @@ final class TerminalConsole: ConsolePort {
         guard input.isEmpty, end == nil, RawTerminal.endingSignal == nil else { return }
         let milliseconds = Int32(truncatingIfNeeded: min(nanoseconds, Self.longestWait) / 1_000_000)
         guard !inputHasEnded else {
-            _ = poll(nil, 0, milliseconds)
+            _ = Glibc.poll(nil, 0, milliseconds)
             return
         }
         _ = Descriptor.wait(for: POLLIN, on: STDIN_FILENO, milliseconds: milliseconds)
@@ -89,7 +97,7 @@ final class TerminalConsole: ConsolePort {
             if count == 0 || errno != EINTR && errno != EAGAIN { noteEndOfInput() }
             return
         }
-        input = inputIsTerminal ? filter(bytes[..<count]) : bytes[..<count]
+        input += inputIsTerminal ? filter(bytes[..<count]) : bytes[..<count]
     }
 
     /// A pipe or a file that ends is no event; a terminal that ends has hung up.

@@ -188,7 +188,7 @@ import X86
                 machine.processor[.rsi] = BareMachine.data
                 machine.processor.flags = state[16] & ~RFLAGS.interruptEnable
                 let exit = machine.run(code, count: 1)
-                state[6] = unsafe UInt64(UInt(bitPattern: scratch))
+                state[6] = UInt64(UInt(bitPattern: scratch))
                 let before = state
                 stub.run(code, &state)
 
@@ -273,8 +273,7 @@ import X86
             if template.extension_ == nil && reg >= 8 { rex |= 4 }
             if isMemory {
                 if template.name.hasSuffix(" r") { return nil }
-                tail.append(reg & 7 << 0 << 3 | 6)
-                tail[0] = (reg & 7) << 3 | 6
+                tail.append((reg & 7) << 3 | 6)
             } else {
                 if rm >= 8 { rex |= 1 }
                 tail.append(0xc0 | (reg & 7) << 3 | rm & 7)
@@ -308,9 +307,7 @@ import X86
                 tail.append(UInt8(truncatingIfNeeded: value >> UInt64(byte * 8)))
             }
         }
-        let usesCL = template.isShift && template.immediate == .none && template.opcode[0] != 0xd0
-            && template.opcode[0] != 0xd1
         if rex != 0 { bytes.append(rex | 0x40) }
-        return (bytes + template.opcode + tail, width, template.isShift ? (usesCL ? count : count) : nil)
+        return (bytes + template.opcode + tail, width, count)
     }
 }

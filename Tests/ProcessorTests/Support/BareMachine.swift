@@ -48,7 +48,9 @@ final class BareMachine {
         registers.cr3 = 0x1000
         registers.cr4 = CR4.physicalAddressExtension | CR4.osFXSR | CR4.osSIMDExceptions
         registers.efer = EFER.longModeEnable | EFER.longModeActive
-        registers.setFlatSegments64()
+        registers.code = .init(selector: 0x10, limit: .max, attributes: 0xa09b)
+        registers.data = .init(selector: 0x18, limit: .max, attributes: 0xc093)
+        registers.task = .init(selector: 0x20, limit: 0x67, attributes: 0x8b)
         processor.setBootState(registers)
         processor[.rsp] = Self.stack
     }

@@ -45,7 +45,8 @@ import X86
             name: "write to an unmapped page", code: [0x88, 0x04, 0x25, 0, 0, 0x80, 0],
             vector: 14, error: 2, saved: 0),
         Case(
-            name: "non-canonical read", code: [0x48, 0x31, 0xc0, 0x48, 0x0f, 0xba, 0xe8, 62, 0x8a, 0],
+            name: "non-canonical read",
+            code: [0x48, 0x31, 0xc0, 0x48, 0x0f, 0xba, 0xe8, 62, 0x8a, 0],
             vector: 13, error: 0, saved: 8),
         Case(
             name: "non-canonical push", code: [0x48, 0x31, 0xe4, 0x48, 0x0f, 0xba, 0xec, 62, 0x50],
@@ -56,10 +57,14 @@ import X86
         Case(name: "rsm", code: [0x0f, 0xaa], vector: 6, error: nil, saved: 0),
         Case(name: "monitor", code: [0x0f, 1, 0xc8], vector: 6, error: nil, saved: 0),
         Case(name: "vmcall", code: [0x0f, 1, 0xc1], vector: 6, error: nil, saved: 0),
-        Case(name: "rdrand without the feature", code: [0x0f, 0xc7, 0xf0], vector: 6, error: nil, saved: 0),
+        Case(
+            name: "rdrand without the feature", code: [0x0f, 0xc7, 0xf0], vector: 6, error: nil,
+            saved: 0),
     ]
 
-    @Test("an exception in 64-bit kernel code has its vector, error code and RIP", arguments: kernelCases)
+    @Test(
+        "an exception in 64-bit kernel code has its vector, error code and RIP",
+        arguments: kernelCases)
     func kernel(_ test: Case) throws {
         let machine = try SystemMachine(.long)
         machine.setGate(12, stack: 1)
@@ -80,7 +85,9 @@ import X86
         Case(name: "hlt", code: [0xf4], vector: 13, error: 0, saved: 0),
         Case(name: "cli", code: [0xfa], vector: 13, error: 0, saved: 0),
         Case(name: "int 0x80", code: [0xcd, 0x80], vector: 0x80, error: nil, saved: 2),
-        Case(name: "int of a kernel gate", code: [0xcd, 0x55], vector: 13, error: 0x55 * 8 + 2, saved: 0),
+        Case(
+            name: "int of a kernel gate", code: [0xcd, 0x55], vector: 13, error: 0x55 * 8 + 2,
+            saved: 0),
         Case(name: "in", code: [0xec], vector: 13, error: 0, saved: 0),
         Case(name: "mov to cr3", code: [0x0f, 0x22, 0xd8], vector: 13, error: 0, saved: 0),
         Case(name: "rdmsr", code: [0x0f, 0x32], vector: 13, error: 0, saved: 0),

@@ -71,7 +71,8 @@ import X86
         #expect(cores.edx == 1)
         let end = model.cpuid(leaf: 0xb, subleaf: 2, context: context)
         #expect(end.eax == 0 && end.ebx == 0 && end.ecx == 2)
-        #expect(model.cpuid(leaf: 1, subleaf: 0, context: context).edx >> 28 & 1 == (count > 1 ? 1 : 0))
+        #expect(
+            model.cpuid(leaf: 1, subleaf: 0, context: context).edx >> 28 & 1 == (count > 1 ? 1 : 0))
     }
 
     @Test("a leaf beyond the highest gives the highest basic leaf")

@@ -9,8 +9,23 @@ final class LoggingPlatform: Platform {
     var interrupts: [UInt8] = []
     var acknowledged = 0
     var priority: UInt8 = 0
-    func readPort(_ port: UInt16, size: Int) -> UInt32 { 0xa5a5_0000 | UInt32(port) }
-    func writePort(_ port: UInt16, size: Int, value: UInt32) { writes.append((port, value)) }
+    /// Whether port writes are kept in `writes`.
+    var keepsLog = true
+    /// Asked to stop the guest when it has made ten thousand port accesses.
+    weak var processor: Processor?
+    private var accesses = 0
+    func readPort(_ port: UInt16, size: Int) -> UInt32 {
+        count()
+        return 0xa5a5_0000 | UInt32(port)
+    }
+    func writePort(_ port: UInt16, size: Int, value: UInt32) {
+        count()
+        if keepsLog { writes.append((port, value)) }
+    }
+    private func count() {
+        accesses += 1
+        if accesses % 10_000 == 0 { processor?.requestStop() }
+    }
     func readDevice(_ address: MachineAddress, size: Int) -> UInt64 { .max }
     func writeDevice(_ address: MachineAddress, size: Int, value: UInt64) {}
     func readAPICRegister(_ register: UInt32, processor: Int) -> UInt64? {
@@ -71,6 +86,7 @@ final class SystemMachine {
         self.mode = mode
         memory = try MachineMemory(guestBytes: 8 << 20, hypervisorBytes: 0)
         processor = Processor(memory: memory, platform: platform, model: model, index: 0)
+        platform.processor = processor
         memory.store(UInt64(0x2007), at: MachineAddress(0x1000))
         memory.store(UInt64(0x3007), at: MachineAddress(0x2000))
         for page in 0..<4 as Range<UInt64> {
@@ -128,6 +144,8 @@ final class SystemMachine {
                 selector: Self.task, base: Self.tss, limit: 0x67, attributes: 0x8b)
             store(Self.kernelStack, at: Self.tss + 4)
             store(Self.alternateStack, at: Self.tss + 36)
+            // The I/O permission bitmap starts beyond the limit: there is none.
+            store(UInt16(0x68), at: Self.tss + 102)
         }
         processor.setBootState(registers)
     }

@@ -62,11 +62,11 @@ import X86
             #expect(machine.run([0xf2, 0x0f, 0x2d, 0xca]) == nil)  // cvtsd2si ecx, xmm2
             #expect(machine.processor[.rcx] == expected)
         }
-        machine.before[double: 1] = SIMD2(5e-324, 1)
+        machine.before[double: 1] = SIMD2(Double.leastNonzeroMagnitude, 1)
         machine.before[double: 2] = SIMD2(1, 1)
         machine.before.mxcsr = 0x1f80
         #expect(machine.run([0x66, 0x0f, 0x59, 0xca]) == nil)  // mulpd
-        #expect(machine.after[double: 1][0] == 5e-324)
+        #expect(machine.after[double: 1][0] == Double.leastNonzeroMagnitude)
         machine.before.mxcsr = 0x1fc0
         #expect(machine.run([0x66, 0x0f, 0x59, 0xca]) == nil)
         #expect(machine.after[double: 1][0] == 0)

@@ -282,4 +282,29 @@ import X86
         ]
         for code in codes { #expect(machine.run(code) == .invalidOpcode) }
     }
+
+    @Test("more distinct instructions than there is room for stubs are executed all the same")
+    func manyStubs() {
+        var lanes: [UInt32] = [10, 20, 30, 40]
+        load([5: SIMD2(20 << 32 | 10, 40 << 32 | 30)])
+        // PSHUFD with every immediate from and to every register: some 60 000 instructions. XMM5 is
+        // written from itself only, by permutations.
+        for immediate in 0..<256 as Range<Int> {
+            var code: [UInt8] = []
+            let isPermutation = Set((0..<4).map { immediate >> (2 * $0) & 3 }).count == 4
+            for register in 0..<256 {
+                let (to, from) = (UInt8(register & 15), UInt8(register >> 4))
+                guard to != 5 || from == 5 && isPermutation else { continue }
+                code += [0x66, 0x40 | (to >> 3) << 2 | from >> 3, 0x0f, 0x70]
+                code += [0xc0 | (to & 7) << 3 | from & 7, UInt8(immediate)]
+            }
+            #expect(machine.run(code) == nil)
+            if isPermutation { lanes = (0..<4).map { lanes[immediate >> (2 * $0) & 3] } }
+            let expected = SIMD2(
+                UInt64(lanes[1]) << 32 | UInt64(lanes[0]),
+                UInt64(lanes[3]) << 32 | UInt64(lanes[2]))
+            #expect(machine.after[xmm: 5] == expected)
+            machine.before = machine.after
+        }
+    }
 }

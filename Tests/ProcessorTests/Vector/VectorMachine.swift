@@ -40,6 +40,15 @@ final class VectorMachine {
         }
     }
 
+    /// Whether the state is saved at the end: not where CR0.EM would make that fault.
+    var savesState = true {
+        didSet {
+            for vector in 0..<32 as Range<UInt64> where !savesState {
+                write([0xf4], at: Self.handlers + vector * 16)
+            }
+        }
+    }
+
     /// Executes `code`; RBX points to `data`.
     /// - Returns: the exception that ended it, nil if it ran to its end.
     func run(_ code: [UInt8]) -> ExceptionVector? {
@@ -53,7 +62,7 @@ final class VectorMachine {
         program += Self.setControl(0, cr0 | CR0.protectionEnable | CR0.paging)
         program += [0x58]  // pop rax
         program += code
-        program += [0x0f, 0x06] + Self.save + [0xf4]
+        program += savesState ? [0x0f, 0x06] + Self.save + [0xf4] : [0xf4]
         // RAX is used by the prologue: its value waits on the stack.
         let rax = processor[.rax]
         processor[.rsp] = BareMachine.stack - 8
@@ -144,7 +153,10 @@ struct FXImage: Equatable {
     }
 
     subscript(double number: Int) -> SIMD2<Double> {
-        get { SIMD2(Double(bitPattern: self[xmm: number][0]), Double(bitPattern: self[xmm: number][1])) }
+        get {
+            let bits = self[xmm: number]
+            return SIMD2(Double(bitPattern: bits[0]), Double(bitPattern: bits[1]))
+        }
         set { self[xmm: number] = SIMD2(newValue[0].bitPattern, newValue[1].bitPattern) }
     }
 

@@ -1,0 +1,70 @@
+import Hypervisor
+import Testing
+import VirtualMachine
+
+/// The real thing: Debian's cloud kernel, which `make setup` fetches, boots to user space, works,
+/// and powers off.
+@Suite struct LinuxTests {
+    /// What one run left behind.
+    struct Run {
+        var outcome: RunOutcome
+        var digest: Digest
+        var console: String
+        var ledger: Ledger
+    }
+
+    static func boot(
+        _ technique: String, shadowBytes: UInt64 = 64 << 20, options: String = ""
+    ) throws -> Run {
+        let console = RecordingConsole()
+        var configuration = MachineConfiguration(kernel: Guest.path("vmlinuz"))
+        configuration.initrd = Guest.path("initramfs.cpio.gz")
+        configuration.commandLine =
+            "console=ttyS0 quiet cryptomgr.notests penumbra.script=work \(options)"
+        configuration.technique = try Technique(parsing: technique)
+        configuration.shadowMemoryBytes = shadowBytes
+        let machine = try VirtualMachine(configuration, console: console)
+        let outcome = machine.run()
+        return Run(
+            outcome: outcome, digest: machine.digest(), console: console.text,
+            ledger: machine.ledger)
+    }
+
+    @Test("Linux works alike, to the bit, under bare and under traced shadow paging")
+    func techniquesAgree() async throws {
+        async let bareRun = Task { try Self.boot("bare") }.value
+        async let tracedRun = Task { try Self.boot("traced") }.value
+        let (bare, traced) = try await (bareRun, tracedRun)
+        #expect(bare.outcome == .poweredOff)
+        #expect(bare.console.contains("GUEST-OK"))
+        #expect(traced.console == bare.console)
+        #expect(traced.digest == bare.digest)
+        #expect(traced.outcome == .poweredOff)
+
+        #expect(bare.ledger.exits.sum == 0)
+        #expect(bare.ledger.recordsWritten == 0)
+        #expect(traced.ledger.instructions == bare.ledger.instructions)
+        #expect(traced.ledger.interrupts == bare.ledger.interrupts)
+        #expect(traced.ledger.exceptions == bare.ledger.exceptions)
+        #expect(traced.ledger.recordsWritten > 100_000)
+        #expect(traced.ledger.hiddenFaults > 10_000)
+        #expect(traced.ledger.trueFaults > 10_000)
+        #expect(traced.ledger.shadowPagesLive > 0)
+    }
+
+    @Test("a second run, a tiny write buffer and a tight shadow ceiling change nothing the guest sees")
+    func parametersAreInvisible() async throws {
+        async let firstRun = Task { try Self.boot("traced,coalesce=4") }.value
+        async let tightRun = Task {
+            try Self.boot("traced,capacity=4096,threshold=16,coalesce=0", shadowBytes: 64 << 12)
+        }.value
+        let (first, tight) = try await (firstRun, tightRun)
+        #expect(first.outcome == .poweredOff)
+        #expect(first.console.contains("GUEST-OK"))
+        #expect(tight.digest == first.digest)
+        #expect(tight.console == first.console)
+        #expect(tight.ledger.shadowPagesPeak <= 64)
+        #expect(tight.ledger.shadowPagesReclaimed > 0)
+        #expect(tight.ledger.exits[.bufferThreshold] > 0)
+    }
+}
