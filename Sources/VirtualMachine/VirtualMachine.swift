@@ -76,6 +76,7 @@ public final class VirtualMachine {
         request.platform = PlatformAddresses()
         let state = try BootLoader.load(request, into: board)
         processor.setBootState(BootRegisters(state))
+        processor.seedRandom(configuration.seed)
         hypervisor.start()
     }
 
@@ -106,12 +107,19 @@ public final class VirtualMachine {
             if let outcome = attendToChips() { return outcome }
             let exit = processor.run(until: min(nextPoll, timerLimit()))
             switch exit {
-            case .limit, .stopped: continue
+            case .limit: continue
+            case .stopped:
+                console.poll()
+                if stopFlag.isSet { return .stopped }
             case .halted:
                 if stopFlag.isSet { return .stopped }
                 idle()
             case .tripleFault:
                 return .tripleFault(tripleFaultText)
+            case .unsupported(let feature):
+                return .unsupported(
+                    "\(feature), which the guest turned on at "
+                        + "\(GuestVirtualAddress(processor.rip)), is not there yet")
             case .pageFault, .rootLoaded, .invalidatePage, .invalidatePCID, .pagingModeChanged,
                 .bufferThreshold, .bufferFull:
                 _ = hypervisor.handle(exit, processor: 0)
@@ -197,6 +205,8 @@ public enum RunOutcome: Equatable, Sendable {
     case debugExit(status: UInt8)
     /// The processor shut down: a fault in delivering a double fault.
     case tripleFault(String)
+    /// The guest turned on something that the machine does not have yet.
+    case unsupported(String)
     /// `stopFlag` was set.
     case stopped
 }

@@ -102,11 +102,11 @@ public final class Hypervisor {
     /// Answers an exit of processor number `processor`.
     /// - Returns: true where the guest goes on; false where the exit is none of memory
     ///   virtualization's, and the board's to answer (`limit`, `halted`, `stopped`,
-    ///   `tripleFault`).
+    ///   `tripleFault`, `unsupported`).
     public func handle(_ exit: Exit, processor: Int) -> Bool {
         exits[ExitReason(exit)] &+= 1
         switch exit {
-        case .limit, .halted, .stopped, .tripleFault:
+        case .limit, .halted, .stopped, .tripleFault, .unsupported:
             return false
         case .pageFault(let address, let access):
             drain(.pageFault)
@@ -213,6 +213,7 @@ extension ExitReason {
             case .halted: .halted
             case .stopped: .stopped
             case .tripleFault: .tripleFault
+            case .unsupported: .unsupported
             case .pageFault: .pageFault
             case .rootLoaded: .rootLoaded
             case .invalidatePage: .invalidatePage

@@ -40,6 +40,7 @@ public enum ExitReason: String, TallyKey {
     case pagingModeChanged = "paging-mode-changed"
     case bufferThreshold = "buffer-threshold"
     case bufferFull = "buffer-full"
+    case unsupported = "unsupported"
 
     /// The case's place in `allCases`.
     public var index: Int {
@@ -55,6 +56,7 @@ public enum ExitReason: String, TallyKey {
         case .pagingModeChanged: 8
         case .bufferThreshold: 9
         case .bufferFull: 10
+        case .unsupported: 11
         }
     }
 }

@@ -10,10 +10,14 @@ public enum Exit: Equatable, Sendable {
     case limit
     /// HLT retired, and no interrupt is deliverable. Trap-like.
     case halted
-    /// The platform asked the processor to stop (`Processor.requestStop`). Between instructions.
+    /// The platform asked the processor to stop (`Processor.requestStop`), or a repeated string
+    /// instruction has run for long without retiring. Between instructions or iterations.
     case stopped
     /// A double fault could not be delivered: the processor is in shutdown.
     case tripleFault
+    /// The guest asked for something that the architecture has and this processor not yet.
+    /// Fault-like; the machine cannot go on.
+    case unsupported(UnsupportedFeature)
     /// A walk of the shadow tables found no translation that permits the access, or found a leaf
     /// whose D is clear for a write. Fault-like; only under `PagingScheme.shadow`.
     case pageFault(GuestVirtualAddress, AccessKind)
@@ -30,4 +34,19 @@ public enum Exit: Equatable, Sendable {
     case bufferThreshold
     /// The guest write buffer has no room for the widest instruction. Fault-like.
     case bufferFull
+}
+
+/// What a guest may lawfully ask for, and is not there yet.
+public enum UnsupportedFeature: Equatable, Sendable, CustomStringConvertible {
+    /// CR0.PG without CR4.PAE: 2-level paging.
+    case twoLevelPaging
+    /// CR0.PG with CR4.PAE and without EFER.LME: PAE paging.
+    case paePaging
+
+    public var description: String {
+        switch self {
+        case .twoLevelPaging: "2-level (32-bit) paging"
+        case .paePaging: "PAE paging"
+        }
+    }
 }

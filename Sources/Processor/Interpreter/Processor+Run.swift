@@ -17,6 +17,7 @@ extension Processor {
         if core.state.pending != .none || hasLatchedDelivery {
             if let exit = deliverPending() { return exit }
         }
+        var repeats = 0
         while true {
             if let exit = betweenInstructions(limit) { return exit }
             guard let block = block(at: core.state.rip), let count = permittedCount(block) else {
@@ -26,15 +27,24 @@ extension Processor {
             let budget =
                 core.state.interruptShadow || core.debugActive || core.state.isObserved
                 ? 1 : limit &- core.state.retired
+            let status: Status
             if budget == 1 {
-                if let exit = runOne(block) { return exit }
-                continue
+                status = runOne(block)
+            } else {
+                status = execute(block, count: min(count, budget))
             }
-            let status = execute(block, count: min(count, budget))
             if status == .next || status == .jump, core.state.pending == .none { continue }
-            if let exit = finish(status) { return exit }
+            if let exit = finish() { return exit }
+            if status == .again {
+                // A REP may run for hours without retiring: let the board look in.
+                repeats += 1
+                if repeats == Self.repeatsPerEntry { return .stopped }
+            }
         }
     }
+
+    /// How many slices of repeated string instructions `run` executes before it returns `.stopped`.
+    private static let repeatsPerEntry = 256
 
     /// Runs the ops of a block until one does not simply continue, and brings RIP and the retired
     /// count up to date.
@@ -69,23 +79,24 @@ extension Processor {
     }
 
     /// One instruction, with what surrounds it while debugging or in an interrupt shadow.
-    private func runOne(_ block: BlockRef) -> Exit? {
+    private func runOne(_ block: BlockRef) -> Status {
+        let shadow = core.state.interruptShadow
         core.state.interruptShadow = false
         instructionObserver?(self)
-        if core.debugActive, checkInstructionBreakpoints(core) {
-            return deliverPending()
-        }
+        if core.debugActive, checkInstructionBreakpoints(core) { return .fault }
         let wasStepping = beginDebugStep(core)
         let status = execute(block, count: 1)
         if status == .next || status == .jump {
             endDebugStep(core, wasStepping)
-            if core.state.pending == .none { return nil }
+        } else if core.state.pending == .faultExit {
+            // The instruction is executed again, still in the shadow of the one before it.
+            core.state.interruptShadow = shadow
         }
-        return finish(status)
+        return status
     }
 
     /// What an instruction left to be done.
-    private func finish(_ status: Status) -> Exit? {
+    private func finish() -> Exit? {
         switch core.state.pending {
         case .none: return nil
         case .exception: return deliverPending()

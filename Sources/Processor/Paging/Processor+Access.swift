@@ -14,7 +14,7 @@ extension Processor {
             if !supervisor { core.noteDataAccess(address, size: size, write: false) }
             return readMachine(machine, size: size)
         }
-        let second = linear(address &+ UInt64(inPage))
+        let second = linear(address &+ UInt64(inPage), supervisor: supervisor)
         guard let low = translate(address, kind), let high = translate(second, kind) else {
             return nil
         }
@@ -35,7 +35,7 @@ extension Processor {
             writeMachine(machine, value, size: size, traced: lastTranslationTraced)
             return true
         }
-        let second = linear(address &+ UInt64(inPage))
+        let second = linear(address &+ UInt64(inPage), supervisor: supervisor)
         guard let low = translate(address, kind) else { return false }
         let lowTraced = lastTranslationTraced
         guard let high = translate(second, kind) else { return false }
@@ -65,9 +65,11 @@ extension Processor {
     /// The rights of explicit accesses at the current CPL.
     var explicitKind: AccessKind { core.state.cpl == 3 ? .user : [] }
 
-    /// Linear addresses wrap at 4 GiB outside 64-bit mode.
-    private func linear(_ address: UInt64) -> UInt64 {
-        core.state.mode == .long64 ? address : address & 0xffff_ffff
+    /// Linear addresses wrap at 4 GiB outside 64-bit mode; those of system structures only
+    /// outside IA-32e mode.
+    private func linear(_ address: UInt64, supervisor: Bool = false) -> UInt64 {
+        core.state.mode == .long64 || supervisor && core.isLongModeActive
+            ? address : address & 0xffff_ffff
     }
 
     /// A host pointer to the bytes from `address` to the end of its page, for an access of

@@ -99,9 +99,13 @@ enum ControlRegisters {
         var efer = core.state.efer
         if changed & CR0.paging != 0 {
             if sets(CR0.paging) {
-                // Only 4-level paging is modelled: any other form is refused. IA-32e mode does
-                // not begin in 64-bit code or with a 16-bit TSS, types 1 and 3.
-                guard efer & EFER.longModeEnable != 0,
+                guard efer & EFER.longModeEnable != 0 else {
+                    let hasPAE = core.state.cr4 & CR4.physicalAddressExtension != 0
+                    return core.exitBefore(
+                        .unsupported(hasPAE ? .paePaging : .twoLevelPaging))
+                }
+                // IA-32e mode does not begin in 64-bit code or with a 16-bit TSS, types 1 and 3.
+                guard
                     core.state.cr4 & CR4.physicalAddressExtension != 0,
                     !core[.cs].has(Segment.long), core.state.taskRegister.type & 13 != 1
                 else { return core.generalProtection() }

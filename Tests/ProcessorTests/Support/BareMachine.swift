@@ -4,6 +4,9 @@ import X86
 
 /// A platform with nothing on it.
 final class EmptyPlatform: Platform {
+    /// Answers an interrupt acknowledgement.
+    var onAcknowledge: () -> UInt8? = { nil }
+
     func readPort(_ port: UInt16, size: Int) -> UInt32 { .max }
     func writePort(_ port: UInt16, size: Int, value: UInt32) {}
     func readDevice(_ address: MachineAddress, size: Int) -> UInt64 { .max }
@@ -12,7 +15,7 @@ final class EmptyPlatform: Platform {
     func writeAPICRegister(_ register: UInt32, value: UInt64, processor: Int) -> Bool { false }
     func taskPriority(processor: Int) -> UInt8 { 0 }
     func setTaskPriority(_ value: UInt8, processor: Int) {}
-    func acknowledgeInterrupt(processor: Int) -> UInt8? { nil }
+    func acknowledgeInterrupt(processor: Int) -> UInt8? { onAcknowledge() }
     func timeStamp(retired: UInt64, processor: Int) -> UInt64 { retired }
 }
 

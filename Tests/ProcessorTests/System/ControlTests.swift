@@ -92,14 +92,34 @@ import X86
         #expect(machine.haltedVector == 13)
     }
 
-    @Test("enabling 2-level or PAE paging is refused", arguments: [0, 0x20] as [UInt64])
-    func otherPaging(_ cr4: UInt64) throws {
+    @Test(
+        "enabling 2-level or PAE paging exits as not there yet, with nothing changed",
+        arguments: [(0, .twoLevelPaging), (0x20, .paePaging)]
+            as [(UInt64, UnsupportedFeature)])
+    func otherPaging(_ cr4: UInt64, _ feature: UnsupportedFeature) throws {
         let machine = try SystemMachine(.protected)
         // mov eax, cr4; mov cr4, eax; mov eax, 0x80000011; mov cr0, eax
-        machine.run(
+        let exit = machine.run(
             [0xb8] + bytes(UInt32(cr4)) + [0x0f, 0x22, 0xe0, 0xb8] + bytes(0x8000_0011 as UInt32)
                 + [0x0f, 0x22, 0xc0, 0xf4])
-        #expect(machine.haltedVector == 13)
+        #expect(exit == .unsupported(feature))
+        #expect(machine.processor.cr0 & CR0.paging == 0)
+        #expect(machine.processor.rip == SystemMachine.code + 13)
+    }
+
+    @Test("a data breakpoint traps after the access that meets it, and no other")
+    func dataBreakpoint() throws {
+        let machine = try SystemMachine(.long)
+        // DR1 watches 4 bytes at 0x20010 for writes (R/W1 = 1, LEN1 = 3).
+        machine.processor.setBreakpoint(1, address: 0x20010, control: 0xd0_0404)
+        // mov eax, [0x20010]; mov [0x20014], eax; mov [0x20012], al; nop; hlt
+        machine.run(
+            [0x8b, 0x04, 0x25] + bytes(0x20010 as UInt32) + [0x89, 0x04, 0x25]
+                + bytes(0x20014 as UInt32) + [0x88, 0x04, 0x25] + bytes(0x20012 as UInt32)
+                + [0x90, 0xf4])
+        #expect(machine.haltedVector == 1)
+        #expect(try machine.frame(0) == SystemMachine.code + 21)
+        #expect(machine.processor.debugStatus & 0xf == 2)
     }
 
     @Test("paging operations exit where the hypervisor asks, after they retire")

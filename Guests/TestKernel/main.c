@@ -1,0 +1,50 @@
+// The command line's words choose the tests; "step=N" has the long ones test every N-th case.
+#include "kernel.h"
+
+u64 step = 1;
+
+static const struct { const char *name; void (*run)(void); } tests[] = {
+    {"access", test_access},
+    {"invalidation", test_invalidation},
+    {"lawful", test_lawful},
+    {"memory", test_memory},
+};
+
+static bool starts(const char *s, const char *word, u64 *length) {
+    u64 n = 0;
+    while (word[n] && s[n] == word[n]) n++;
+    *length = n;
+    return !word[n];
+}
+
+static bool has(const char *line, const char *word, const char **rest) {
+    for (const char *s = line; *s; s++) {
+        u64 n;
+        if ((s == line || s[-1] == ' ') && starts(s, word, &n)) {
+            *rest = s + n;
+            return true;
+        }
+    }
+    return false;
+}
+
+void main(u32 *info) {
+    // Copied, for tests use low memory.
+    static char line[512];
+    if (info[0] & 4)
+        for (int i = 0; i < 511 && ((char *)(u64)info[4])[i]; i++) line[i] = ((char *)(u64)info[4])[i];
+    traps_start();
+    const char *rest;
+    if (has(line, "step=", &rest)) {
+        step = 0;
+        for (; *rest >= '0' && *rest <= '9'; rest++) step = step * 10 + (*rest - '0');
+        if (!step) step = 1;
+    }
+    bool all = has(line, "all", &rest);
+    for (unsigned i = 0; i < sizeof tests / sizeof *tests; i++) {
+        if (!all && !(has(line, tests[i].name, &rest) && (!*rest || *rest == ' '))) continue;
+        pages_reset();
+        tests[i].run();
+    }
+    finish();
+}
