@@ -88,6 +88,7 @@ static inline struct CPUID cpuid(u32 leaf, u32 sub) {
     __asm__ volatile("cpuid" : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d) : "a"(leaf), "c"(sub));
     return r;
 }
+static inline bool has_invpcid(void) { return cpuid(7, 0).b >> 10 & 1; }
 
 // ---- traps.c
 struct Frame {
@@ -141,6 +142,6 @@ struct Chain { u64 va, *pml4e, *pdpt, *pd, *pt; };
 struct Chain new_chain(u64 *pml4, int slot);
 
 extern u64 step;                            // test every step-th case only
-void test_access(void), test_invalidation(void), test_lawful(void), test_memory(void);
+void test_access(void), test_edits(void), test_invalidation(void), test_lawful(void), test_memory(void);
 void test_exceptions(void), test_debug(void), test_privilege(void), test_segments(void);
 void test_interrupts(void), test_timers(void), test_modes(void);

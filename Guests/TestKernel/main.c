@@ -5,9 +5,10 @@ u64 step = 1;
 
 static const struct { const char *name; void (*run)(void); } tests[] = {
     {"access", test_access},
+    {"edits", test_edits},
     {"invalidation", test_invalidation},
     {"lawful", test_lawful},
-    {"memory", test_memory},
+
 };
 
 static bool starts(const char *s, const char *word, u64 *length) {

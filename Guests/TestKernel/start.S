@@ -83,10 +83,12 @@ guarded:
     pushfq
     push guard_stack(%rip)
     mov %rsp, guard_stack(%rip)
+    sub $8, %rsp
     mov %rdi, %rax
     mov %rsi, %rdi
     mov %rdx, %rsi
     call *%rax
+    add $8, %rsp
     xor %eax, %eax
     jmp 1f
     .globl guard_return

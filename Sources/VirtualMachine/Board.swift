@@ -25,7 +25,8 @@ final class Board: Platform, GuestMemory {
             startTime: configuration.startTime, tscFrequency: MachineClock.tscFrequency)
         chips.physicalAddressBits = Int(model.physicalAddressBits)
         chips.debugExitPort = configuration.debugExitPort
-        chips.debugExitSize = 4
+        chips.debugExitSize = configuration.debugExitSize
+        chips.hasTestDevice = configuration.hasTestDevice
         chipset = Chipset(
             configuration: chips, time: clock, console: { console.write($0) })
     }

@@ -20,6 +20,10 @@ public struct MachineConfiguration: Sendable {
     public var clock = ClockKind.virtual
     /// The I/O port of a debug-exit device; nil: there is none.
     public var debugExitPort: UInt16?
+    /// How many ports the debug-exit device takes, 1…4.
+    public var debugExitSize: UInt16 = 4
+    /// Whether QEMU's `pc-testdev` is there, which some test kernels use.
+    public var hasTestDevice = false
     /// Whether a reset starts the guest anew rather than ending the run.
     public var rebootAllowed = true
     /// What everything random in the machine follows from.

@@ -20,7 +20,11 @@ extension RunCommand {
         machine.processorModel = processor
         if let mmu { machine.technique = mmu }
         machine.clock = clock
-        machine.debugExitPort = device?.port
+        for case .debugExit(let port, let size) in devices {
+            machine.debugExitPort = port
+            machine.debugExitSize = size
+        }
+        machine.hasTestDevice = devices.contains(.test)
         machine.rebootAllowed = !noReboot
         machine.seed = seed
         if let shadowMemory { machine.shadowMemoryBytes = shadowMemory.bytes }

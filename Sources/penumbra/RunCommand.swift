@@ -90,9 +90,11 @@ struct RunCommand: ParsableCommand {
 
     @Option(
         name: [.customLong("device"), .customLong("device", withSingleDash: true)],
-        help: .init("isa-debug-exit[,iobase=PORT][,iosize=BYTES].", valueName: "device"),
-        transform: DebugExitDevice.init(parsing:))
-    var device: DebugExitDevice?
+        help: .init(
+            "isa-debug-exit[,iobase=PORT][,iosize=BYTES] or pc-testdev; may be repeated.",
+            valueName: "device"),
+        transform: DeviceOption.init(parsing:))
+    var devices: [DeviceOption] = []
 
     @Flag(
         name: [.customLong("no-reboot"), .customLong("no-reboot", withSingleDash: true)],
@@ -114,6 +116,25 @@ struct IgnoredOptions: ParsableArguments {
         name: [.customLong("nographic"), .customLong("nographic", withSingleDash: true)],
         help: .hidden)
     var noGraphic = false
+
+    @Flag(name: .customLong("nodefaults", withSingleDash: true), help: .hidden)
+    var noDefaults = false
+
+    @Option(
+        name: [
+            .customLong("machine", withSingleDash: true), .customLong("M", withSingleDash: true),
+        ], help: .hidden, transform: HarmlessOption.machine)
+    var machine: String?
+
+    @Option(
+        name: .customLong("accel", withSingleDash: true), help: .hidden,
+        transform: HarmlessOption.only("tcg"))
+    var accelerator: String?
+
+    @Option(
+        name: .customLong("vga", withSingleDash: true), help: .hidden,
+        transform: HarmlessOption.only("none"))
+    var vga: String?
 
     @Option(
         name: .customLong("serial", withSingleDash: true), help: .hidden,

@@ -92,6 +92,16 @@ public final class Chipset {
                 count: min(max(configuration.debugExitSize, 1), 4), widest: 4)
         }
         memory.attach(fabric.ioAPIC, at: PlatformMap.Memory.ioAPIC)
+        if configuration.hasTestDevice { attachTestDevice() }
+    }
+
+    private func attachTestDevice() {
+        let device = TestDevice { [fabric] line, asserted in fabric.setLine(line, asserted) }
+        ports.attach(device, at: TestDevice.dataPort, count: TestDevice.dataPorts, widest: 4)
+        ports.attach(device, at: TestDevice.linePort, count: TestDevice.lineCount, widest: 4)
+        for page in 0..<TestDevice.memoryPages {
+            memory.attach(TestDeviceMemory(), at: TestDevice.memoryBase + page * pageSize)
+        }
     }
 
     /// Puts every chip into its power-on state. Time, and the date of the clock, go on; an event

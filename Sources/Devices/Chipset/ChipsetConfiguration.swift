@@ -17,6 +17,8 @@ public struct ChipsetConfiguration: Hashable, Sendable {
     public var debugExitPort: UInt16?
     /// How many ports that device takes, 1…4.
     public var debugExitSize: UInt16
+    /// Whether QEMU's `pc-testdev` is there.
+    public var hasTestDevice = false
 
     /// A machine without a debug-exit device, with a 25 MHz crystal and 40-bit addresses.
     public init(

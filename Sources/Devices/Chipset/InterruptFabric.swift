@@ -26,7 +26,8 @@ final class InterruptFabric: InterruptMessageBus {
 
     /// Drives an ISA interrupt line.
     func setLine(_ irq: Int, _ asserted: Bool) {
-        pics.setInput(irq, asserted)
+        // Lines 16…23 lead to the I/O APIC alone.
+        if irq < 16 { pics.setInput(irq, asserted) }
         let pin = irq == PlatformMap.Interrupt.timer ? PlatformMap.Interrupt.timerPin : irq
         ioAPIC.setInput(pin, asserted)
     }

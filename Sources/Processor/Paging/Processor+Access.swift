@@ -30,7 +30,9 @@ extension Processor {
         let kind = (supervisor ? AccessKind.implicit : explicitKind).union(.write)
         let inPage = Int(pageSize - address & 0xfff)
         if size <= inPage {
-            guard let machine = translate(address, kind), reserveRecords() else { return false }
+            guard let machine = translate(address, kind), reserveRecords(Self.widestWrite) else {
+                return false
+            }
             if !supervisor { core.noteDataAccess(address, size: size, write: true) }
             writeMachine(machine, value, size: size, traced: lastTranslationTraced)
             return true
@@ -40,7 +42,7 @@ extension Processor {
         let lowTraced = lastTranslationTraced
         guard let high = translate(second, kind) else { return false }
         let highTraced = lastTranslationTraced
-        guard reserveRecords() else { return false }
+        guard reserveRecords(Self.widestWrite) else { return false }
         if !supervisor { core.noteDataAccess(address, size: size, write: true) }
         writeMachine(low, value, size: inPage, traced: lowTraced)
         writeMachine(
@@ -59,7 +61,7 @@ extension Processor {
         if last & ~0xfff != address & ~0xfff {
             guard translate(last & ~0xfff, kind) != nil else { return false }
         }
-        return !write || reserveRecords()
+        return !write || reserveRecords(Self.widestInstruction)
     }
 
     /// The rights of explicit accesses at the current CPL.
@@ -101,8 +103,8 @@ extension Processor {
             default:
                 var value: UInt64 = 0
                 for byte in 0..<size {
-                    value |= UInt64(unsafe pointer.load(fromByteOffset: byte, as: UInt8.self))
-                        << UInt64(byte * 8)
+                    let part = unsafe pointer.load(fromByteOffset: byte, as: UInt8.self)
+                    value |= UInt64(part) << UInt64(byte * 8)
                 }
                 return value
             }

@@ -14,15 +14,20 @@ import X86
 extension Processor {
     /// What the widest instruction can record: XSAVE's 832 bytes, and one more at each end.
     static let widestInstruction: UInt64 = 112
+    /// What one write of up to 8 bytes can record.
+    static let widestWrite: UInt64 = 2
 
     /// Records waiting for the hypervisor.
     public var tracePending: UInt64 { traceProducer &- control.trace.consumer }
 
-    /// Makes sure that the running instruction's records have room; exits before it if not.
+    /// Makes sure that `count` records have room; exits before the running instruction if not.
+    ///
+    /// A probe reserves for a whole instruction, a single write for itself alone: so no write of
+    /// an instruction that has probed finds the buffer full half-way.
     @inline(__always)
-    func reserveRecords() -> Bool {
+    func reserveRecords(_ count: UInt64) -> Bool {
         guard control.trace.isEnabled else { return true }
-        guard tracePending &+ Self.widestInstruction <= control.trace.capacity / 8 else {
+        guard tracePending &+ count <= control.trace.capacity / 8 else {
             _ = core.exitBefore(.bufferFull)
             return false
         }

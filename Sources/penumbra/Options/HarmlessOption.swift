@@ -12,4 +12,13 @@ enum HarmlessOption {
             return text
         }
     }
+
+    /// A machine type: `pc` or `q35`, whose chips ours are like, and `accel=tcg`.
+    @Sendable
+    static func machine(_ text: String) throws -> String {
+        for part in text.split(separator: ",") where !["pc", "q35", "accel=tcg"].contains(part) {
+            throw ValidationError("only pc, q35 and accel=tcg can be had, not '\(part)'")
+        }
+        return text
+    }
 }

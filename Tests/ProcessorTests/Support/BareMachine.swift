@@ -23,12 +23,15 @@ final class EmptyPlatform: Platform {
 /// pages, under `bare`.
 ///
 /// ```
-///  0x1000 … 0x4000  page tables      0x10000  code      0x20000  data      0x80000  stack's top
+///  0x1000 … 0x5000  page tables      0x10000  code      0x20000  data      0x80000  stack's top
 /// ```
 final class BareMachine {
     static let code: UInt64 = 0x10000
     static let data: UInt64 = 0x20000
     static let stack: UInt64 = 0x80000
+    /// Where `mapSmall` maps pages of 4 KiB, and its table.
+    static let small: UInt64 = 0x40_0000
+    static let smallTable: UInt64 = 0x4000
 
     let memory: MachineMemory
     let platform = EmptyPlatform()
@@ -43,6 +46,11 @@ final class BareMachine {
         for page in 0..<8 as Range<UInt64> {
             memory.store(page << 21 | 0x87, at: MachineAddress(0x3000 + page * 8))
         }
+        boot()
+    }
+
+    /// Sets the registers as they are at the start; memory stays.
+    func boot() {
         var registers = BootRegisters()
         registers.rip = Self.code
         registers.rflags = 2
@@ -65,5 +73,27 @@ final class BareMachine {
         processor.codeChanged(in: MachineAddress(Self.code).frame)
         processor.jump(to: Self.code)
         return processor.run(until: processor.retired + count)
+    }
+
+    /// Executes what is in memory at `address`.
+    func proceed(from address: UInt64, count: UInt64) -> Exit {
+        processor.jump(to: address)
+        return processor.run(until: processor.retired + count)
+    }
+
+    /// Puts bytes into memory as a device would.
+    func store(_ bytes: [UInt8], at address: UInt64) {
+        memory.write(bytes.span, at: MachineAddress(address))
+        processor.codeChanged(in: MachineAddress(address).frame)
+    }
+
+    /// Puts entries into the table of the 2 MiB at `small`, in place of its large page.
+    func mapSmall(_ entries: [UInt64], from first: UInt64 = 0) {
+        for (index, entry) in entries.enumerated() {
+            let slot = Self.smallTable + (first + UInt64(index)) * 8
+            memory.store(entry, at: MachineAddress(slot))
+            processor.codeChanged(in: MachineAddress(slot).frame)
+        }
+        memory.store(Self.smallTable | 7, at: MachineAddress(0x3000 + 2 * 8))
     }
 }

@@ -1,0 +1,185 @@
+// Random edits, flushes and reads, against a model of everything that a processor may lawfully
+// have cached (SDM Vol. 3A 4.10.2 to 4.10.4).
+//
+// For each PCID and page the model keeps the set of values that a translation may lead to: those
+// that a walk could have given at some moment since the last operation that covered it, where the
+// directory entry may have been cached earlier than the leaf. A read must give a member of the set;
+// it may fault only where the present entries do not map.
+#include "kernel.h"
+
+enum { ROOTS = 5, TABLES = 2, VAS = 8, VALUES = 12, PCIDS = 4 };
+#define MARK(n) (0x0101010101010101ull * ((n) + 1))
+
+static u64 *roots[ROOTS], *pd[ROOTS], *pt[ROOTS][TABLES], *page[VALUES];
+static u32 cached[PCIDS][VAS];              // values that a TLB may hold
+static u32 global[VAS];                     // the same for global translations, in any PCID
+static u8 parents[PCIDS][ROOTS];            // tables that may be reached: bit t = pt[root][t]
+static int pcid, root;
+static u64 base;
+
+static u64 leaf_of(int r, int t, int v) { return *(volatile u64 *)&pt[r][t][v]; }
+
+static int value_of(u64 entry) {
+    for (int i = 0; i < VALUES; i++)
+        if ((entry & 0xfffffffff000ull) == (u64)page[i]) return i;
+    return -1;
+}
+
+// The table that the directory of r names now, or -1.
+static int table_of(int r) {
+    u64 entry = *(volatile u64 *)&pd[r][0];
+    if (!(entry & P)) return -1;
+    return (entry & 0xfffffffff000ull) == (u64)pt[r][1];
+}
+
+// What walks may fill at this moment, the processor being in (pcid, root).
+static void fill(void) {
+    int now = table_of(root);
+    if (now >= 0) parents[pcid][root] |= 1 << now;
+    for (int r = 0; r < ROOTS; r++)
+        for (int t = 0; t < TABLES; t++) {
+            if (!(parents[pcid][r] >> t & 1)) continue;
+            for (int v = 0; v < VAS; v++) {
+                u64 entry = leaf_of(r, t, v);
+                if (!(entry & P)) continue;
+                if (entry & G) global[v] |= 1u << value_of(entry);
+                else cached[pcid][v] |= 1u << value_of(entry);
+            }
+        }
+}
+
+static void forget(int p, bool leaves) {
+    for (int v = 0; v < VAS && leaves; v++) cached[p][v] = 0;
+    for (int r = 0; r < ROOTS; r++) parents[p][r] = 0;
+}
+
+static void forget_all(bool globals) {
+    for (int p = 0; p < PCIDS; p++) forget(p, true);
+    for (int v = 0; v < VAS && globals; v++) global[v] = 0;
+}
+
+static void load(int p, int r, bool keep) {
+    write_cr3((u64)roots[r] | p | (keep ? 1ull << 63 : 0));
+    pcid = p, root = r;
+    if (!keep) forget(p, true);
+    fill();
+}
+
+static void store(u64 *entry, u64 value) {
+    volatile u32 *half = (volatile u32 *)entry;
+    u64 old;
+    switch (random64() % 6) {
+    case 0: half[1] = value >> 32; half[0] = value; break;
+    case 1:
+        __asm__ volatile("xchg %0, %1" : "=r"(old), "+m"(*entry) : "0"(value) : "memory"); break;
+    case 2:
+        do old = *(volatile u64 *)entry;
+        while (!__atomic_compare_exchange_n(entry, &old, value, false, 5, 5));
+        break;
+    case 3: {
+        u64 n = 8, *d = entry; const void *s = &value;
+        // Bytes of the old and the new frame must not mix: not present first.
+        half[0] = 0;
+        __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
+        break;
+    }
+    default: *(volatile u64 *)entry = value;
+    }
+}
+
+static void look(int v) {
+    int now = table_of(root);
+    u64 entry = now < 0 ? 0 : leaf_of(root, now, v);
+    u32 lawful = cached[pcid][v] | global[v];
+    u64 seen = peek(base + v * PAGE);
+    if (seen == FAULTED) {
+        check(!(entry & P) && last.vector == PF && last.error == 0,
+              "fault %x at a page that is mapped by %x", last.error, entry);
+        cached[pcid][v] = 0;
+        forget(pcid, false);
+        fill();
+        return;
+    }
+    int value = -1;
+    for (int i = 0; i < VALUES; i++)
+        if (seen == MARK(i)) value = i;
+    check(value >= 0 && lawful >> value & 1, "page %d of PCID %d: read %x, lawful %x, entry %x",
+          (u64)v, (u64)pcid, seen, (u64)lawful, entry);
+}
+
+static void turn(void) {
+    int v = random64() % VAS, r = random64() % ROOTS, t = random64() % TABLES;
+    int p = random64() % PCIDS;
+    if (random64() & 1) r = root;
+    switch (random64() % 32) {
+    case 0 ... 9: {
+        u64 value = (u64)page[random64() % VALUES] | P | W | A | D;
+        if (random64() % 4 == 0) value &= ~P;
+        if (random64() % 8 == 0) value |= G;
+        store(&pt[r][t][v], value);
+        fill();
+        break;
+    }
+    case 10 ... 11: {
+        u64 value = (u64)pt[r][t] | W | A | (random64() % 4 ? P : 0);
+        store(&pd[r][0], value);
+        fill();
+        break;
+    }
+    case 12 ... 22: look(v); break;
+    case 23 ... 24:
+        invlpg(base + v * PAGE);
+        cached[pcid][v] = 0, global[v] = 0;
+        forget(pcid, false);
+        fill();
+        break;
+    case 25: load(p, r, false); break;
+    case 26 ... 27: load(p, r, true); break;
+    case 28:
+        invpcid(0, p, base + v * PAGE);
+        cached[p][v] = 0;
+        forget(p, false);
+        fill();
+        break;
+    case 29: invpcid(1, p, 0); forget(p, true); fill(); break;
+    case 30: invpcid(3, 0, 0); forget_all(false); fill(); break;
+    case 31:
+        if (random64() & 1) invpcid(2, 0, 0);
+        else flush_all();
+        forget_all(true);
+        fill();
+        break;
+    }
+}
+
+void test_lawful(void) {
+    if (!has_invpcid()) return;
+    begin("lawful caching");
+    u64 home = read_cr3();
+    base = SLOT(67);
+    for (int i = 0; i < VALUES; i++) {
+        page[i] = new_page();
+        page[i][0] = MARK(i);
+    }
+    for (int r = 0; r < ROOTS; r++) {
+        roots[r] = new_page();
+        for (int j = 0; j < 64; j++) roots[r][j] = kernel_pml4[j];
+        struct Chain c = new_chain(roots[r], 67);
+        pd[r] = c.pd;
+        pt[r][0] = c.pt;
+        pt[r][1] = new_page();
+        for (int t = 0; t < TABLES; t++)
+            for (int v = 0; v < VAS; v++) pt[r][t][v] = (u64)page[random64() % VALUES];
+    }
+    write_cr4(read_cr4() | CR4_PCIDE);
+    for (int round = 0; round < 8; round++) {
+        load(0, 0, false);
+        invpcid(2, 0, 0);
+        forget_all(true);
+        fill();
+        for (u64 i = 0; i < 40000 / step; i++) turn();
+    }
+    write_cr3(home);
+    write_cr4(read_cr4() & ~CR4_PCIDE);
+    end();
+}
