@@ -32,6 +32,9 @@ import X86
     public package(set) var statistics = ProcessorStatistics()
     /// Free-running count of records written to the guest write buffer.
     public package(set) var traceProducer: UInt64 = 0
+    /// What was written to protected pages while `ControlBlock.completesProtectedWrites` was set:
+    /// records as the guest write buffer's. The hypervisor takes them at the next exit.
+    public private(set) var completedWrites: [UInt64] = []
     /// The platform asserts INTR. Looked at between instructions when the guest allows interrupts.
     public var interruptRequested = false { didSet { core.leaveBlock() } }
     /// The platform signals an NMI; cleared when it is delivered.
@@ -106,6 +109,8 @@ import X86
         core.selectBank()
         vector.reset()
         control.injection = nil
+        control.completesProtectedWrites = false
+        completedWrites.removeAll(keepingCapacity: true)
         blocks.removeAll()
         invalidateAll()
     }
@@ -157,6 +162,15 @@ import X86
         guard frame.number < memory.frameCount else { return }
         blocks.drop(frame: frame.number)
     }
+
+    /// Takes the records of completed writes; none are left.
+    public func takeCompletedWrites() -> [UInt64] {
+        defer { completedWrites.removeAll(keepingCapacity: true) }
+        return completedWrites
+    }
+
+    /// Notes one quadword that was written to a protected page.
+    func noteCompletedWrite(_ record: UInt64) { completedWrites.append(record) }
 
     /// Makes `run` return `.stopped` before the next instruction. For the platform, from within
     /// one of its own calls.

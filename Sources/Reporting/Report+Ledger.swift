@@ -30,6 +30,7 @@ extension Report {
                         Row("empty-drains", ledger.emptyDrains),
                     ]),
                 Section("records-by-level", "Drained records by level", of: ledger.recordsByLevel),
+                Section("table-writes", "Table-write exits by level", of: ledger.tableWrites),
                 Section("drains", "Drains by cause", of: ledger.drains),
                 Section(
                     "page-faults", "Page faults", isBreakdown: false,

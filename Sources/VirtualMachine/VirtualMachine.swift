@@ -121,7 +121,7 @@ public final class VirtualMachine {
                     "\(feature), which the guest turned on at "
                         + "\(GuestVirtualAddress(processor.rip)), is not there yet")
             case .pageFault, .rootLoaded, .invalidatePage, .invalidatePCID, .pagingModeChanged,
-                .bufferThreshold, .bufferFull:
+                .bufferThreshold, .bufferFull, .writeCompleted:
                 _ = hypervisor.handle(exit, processor: 0)
             }
         }

@@ -129,11 +129,31 @@ struct GuestProgramTests {
         }
     }
 
-    @Test("a ceiling of a few pages changes nothing but the cost")
-    func smallCeiling() throws {
+    @Test("trap executes them too, and each write to the page table exits once")
+    func trap() throws {
+        let (bare, bareLedger, _) = try run(.bare)
+        let (trap, ledger, violations) = try run(.trap)
+        #expect(trap == bare)
+        #expect(violations == [])
+        #expect(ledger.instructions == bareLedger.instructions)
+        // One write a step after the first, by which the table is none yet; and the two of the
+        // directory's entry, by the second of which it is none any more.
+        #expect(ledger.tableWrites.pairs.map { $0.count } == [1999, 2, 0, 0])
+        #expect(ledger.exits[.tableWrite] == 2001)
+        #expect(ledger.exits[.invalidatePage] == 0)
+        #expect(ledger.exits[.rootLoaded] == 125)
+        #expect(ledger.exits[.pageFault] == ledger.hiddenFaults)
+        #expect(ledger.recordsWritten == 0 && ledger.drains.sum == 0)
+        #expect(ledger.spuriousFaults == 0)
+    }
+
+    @Test(
+        "a ceiling of a few pages changes nothing but the cost",
+        arguments: [Technique.traced(.standard), .trap])
+    func smallCeiling(technique: Technique) throws {
         let (bare, _, _) = try run(.bare)
         let (traced, ledger, violations) = try run(
-            .traced(.standard), shadowBytes: ShadowMMU.leastPages(processors: 1) * 4096)
+            technique, shadowBytes: ShadowMMU.leastPages(processors: 1) * 4096)
         #expect(traced == bare)
         #expect(violations == [])
         #expect(ledger.shadowPagesPeak < ShadowMMU.leastPages(processors: 1))

@@ -15,6 +15,8 @@ final class TestMachine: TranslationCacheControl {
         var dirty: Bool
         var traced: Bool
         var global: Bool
+        /// A protected page: T, and D clear.
+        var isProtected: Bool { traced && !dirty }
     }
 
     static let present = PagingEntry.presentBit
@@ -31,7 +33,11 @@ final class TestMachine: TranslationCacheControl {
     static let directMap: UInt64 = 0xffff_8880_0000_0000
     static let guestBytes: UInt64 = 64 << 20
 
+    /// The policies with a shadow, for tests of what each must do.
+    static let policies: [Policy] = [.shadow(.recorded), .shadow(.readOnly)]
+
     let memory: MachineMemory
+    let policy: Policy
     private(set) var mmu: ShadowMMU!
     var mode: GuestMode
     var rings: [TraceRing]
@@ -45,8 +51,9 @@ final class TestMachine: TranslationCacheControl {
 
     init(
         shadowPages: UInt64 = 512, guestBytes: UInt64 = TestMachine.guestBytes,
-        processors: Int = 1
+        processors: Int = 1, policy: Policy = .shadow(.recorded)
     ) throws {
+        self.policy = policy
         memory = try MachineMemory(
             guestBytes: guestBytes, hypervisorBytes: 2 * 4096 + shadowPages * 4096)
         rings = [
@@ -61,7 +68,7 @@ final class TestMachine: TranslationCacheControl {
             efer: EFER.longModeEnable | EFER.longModeActive | EFER.executeDisableEnable)
         mmu = try ShadowMMU(
             memory: memory, caches: [self] + (1..<processors).map { _ in OtherCaches() },
-            firstFrame: 2, pageCount: shadowPages)
+            firstFrame: 2, pageCount: shadowPages, policy: policy)
         for offset in stride(from: UInt64(0), to: guestBytes, by: 2 << 20) {
             poke(map: Self.directMap + offset, to: offset, Self.present | Self.writable, .directory)
         }
@@ -143,6 +150,7 @@ final class TestMachine: TranslationCacheControl {
     }
 
     func drain(_ cause: DrainCause) {
+        guard policy.protection == .recorded else { return }
         mmu.drain(&rings, cause: cause)
     }
 
@@ -169,16 +177,18 @@ final class TestMachine: TranslationCacheControl {
             return
         }
         let machine = found.machinePage | address & 0xfff
-        if found.traced { record(machine | 3, processor) }
+        if found.traced && !found.isProtected { record(machine | 3, processor) }
         memory.store(value, at: MachineAddress(machine))
+        if found.isProtected { mmu.applyCompleted([machine | 3]) }
     }
 
     /// Stores half a quadword.
     func write(_ address: UInt64, half value: UInt32) {
         guard case .success(let found) = translate(address, .write) else { return }
         let machine = found.machinePage | address & 0xfff
-        if found.traced { record(machine & ~7 | 2, 0) }
+        if found.traced && !found.isProtected { record(machine & ~7 | 2, 0) }
         memory.store(value, at: MachineAddress(machine))
+        if found.isProtected { mmu.applyCompleted([machine & ~7 | 2]) }
     }
 
     private func record(_ record: UInt64, _ processor: Int) {
@@ -207,7 +217,14 @@ final class TestMachine: TranslationCacheControl {
             }
             drain(.pageFault)
             let answer = mmu.resolve(GuestVirtualAddress(address), kind, mode, processor: 0)
-            if case .injected(let error) = answer { return .failure(Fault(error: error)) }
+            switch answer {
+            case .hidden: break
+            case .injected(let error): return .failure(Fault(error: error))
+            case .tableWrite:
+                // One access is let through; nothing of it is cached.
+                guard let found = walkShadow(address), found.isProtected else { continue }
+                return .success(found)
+            }
         }
         Issue.record("no progress at \(String(address, radix: 16))")
         return .failure(Fault(error: []))
@@ -269,7 +286,9 @@ final class TestMachine: TranslationCacheControl {
                 shadow.machinePage == memory.guestBase + truth.page
                     && shadow.writable == truth.writable && shadow.user == truth.user
                     && shadow.executeDisable == truth.executeDisable
-                    && shadow.dirty == truth.dirty && shadow.global == truth.global,
+                    && (shadow.dirty || policy.protection == .readOnly && shadow.traced)
+                        == truth.dirty
+                    && shadow.global == truth.global,
                 "\(comment) at \(String(address, radix: 16))", sourceLocation: sourceLocation)
         }
         for (page, found) in cache {

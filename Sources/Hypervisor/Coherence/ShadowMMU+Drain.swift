@@ -53,12 +53,29 @@ extension ShadowMMU {
 
     private func apply(_ record: UInt64) {
         let frame = record >> 12 &- tables.firstGuestFrame
-        guard tables.isRAM(frame), frames[Int(frame)].shadows != 0 else {
+        guard let lowest = lowestLevel(frame) else {
             ledger.recordsOfFormerTables &+= 1
             return
         }
+        ledger.recordsByLevel[lowest] &+= 1
+        wasWritten(frame, record)
+    }
+
+    /// Applies the writes to protected tables that the processor has completed, before anything
+    /// else of the guest runs. `records`: as those of a guest write buffer.
+    package func applyCompleted(_ records: [UInt64]) {
+        stamp &+= 1
+        for record in records {
+            let frame = record >> 12 &- tables.firstGuestFrame
+            // An earlier one of them may have ended the frame's use as a table.
+            if isTraced(frame) { wasWritten(frame, record) }
+        }
+        flushInvalidations()
+    }
+
+    /// Brings up to date what derives from the entry that a record names.
+    private func wasWritten(_ frame: UInt64, _ record: UInt64) {
         let index = Int(record >> 3) & 511
-        if let lowest = lowestLevel(frame) { ledger.recordsByLevel[lowest] &+= 1 }
         syncEntry(frame, index)
         // Kernels write page tables 8 bytes at a time, or 1 to clear a bit; nobody stores halves
         // of entries in 4-level paging in the long run.
@@ -66,7 +83,9 @@ extension ShadowMMU {
         heat(frame, index, weight: size == 3 || size == 0 ? 1 : 4)
     }
 
-    private func lowestLevel(_ frame: UInt64) -> TableLevel? {
+    /// The lowest level at which a guest frame is shadowed as a table; nil: it is none.
+    func lowestLevel(_ frame: UInt64) -> TableLevel? {
+        guard isTraced(frame) else { return nil }
         if findIndirect(frame, .table) != nil { return .table }
         if findIndirect(frame, .directory) != nil { return .directory }
         if findIndirect(frame, .directoryPointer) != nil { return .directoryPointer }

@@ -8,10 +8,11 @@ import X86
 /// *Problem.* One guest is to run under different techniques of memory virtualization, instruction
 /// for instruction the same, with exact counts of what each one did.
 ///
-/// *Approach.* A technique is how the control block is filled and how exits are answered. Under
-/// `bare` the processor walks the guest's own tables and nothing exits. Under `traced` it walks
-/// `ShadowMMU`'s tables, and each coherency-inducing operation exits to have the guest write
-/// buffers drained.
+/// *Approach.* A technique is how the control block is filled and how exits are answered, and its
+/// `Policy` says both. Under `bare` the processor walks the guest's own tables and nothing exits.
+/// Under `traced` it walks `ShadowMMU`'s tables, and each coherency-inducing operation exits to
+/// have the guest write buffers drained. Under `trap` it walks them too, and each write to a guest
+/// table exits instead.
 ///
 /// *Example.*
 /// ```swift
@@ -27,6 +28,7 @@ import X86
 public final class Hypervisor {
     /// How memory is virtualized.
     public let technique: Technique
+    private let policy: Policy
     private let processors: [Processor]
     private let mmu: ShadowMMU?
     private var rings: [TraceRing] = []
@@ -37,12 +39,10 @@ public final class Hypervisor {
     public static func hypervisorBytes(
         for technique: Technique, shadowBytes: UInt64, processors: Int
     ) -> UInt64 {
-        switch technique {
-        case .bare: 0
-        case .traced(let parameters):
-            parameters.capacity * UInt64(max(processors, 0))
-                &+ shadowBytes / pageSize * pageSize
-        }
+        let policy = technique.policy
+        guard policy.walked != .guest else { return 0 }
+        return (policy.trace?.capacity ?? 0) * UInt64(max(processors, 0))
+            &+ shadowBytes / pageSize * pageSize
     }
 
     /// Makes the hypervisor of a machine.
@@ -56,20 +56,21 @@ public final class Hypervisor {
         guard !processors.isEmpty else { throw .noProcessor }
         self.technique = technique
         self.processors = processors
-        switch technique {
-        case .bare:
+        policy = technique.policy
+        guard policy.walked != .guest else {
             mmu = nil
-        case .traced(let parameters):
-            let ringBytes = parameters.capacity * UInt64(processors.count)
-            mmu = try ShadowMMU(
-                memory: memory, caches: processors, firstFrame: ringBytes / pageSize,
-                pageCount: shadowBytes / pageSize)
-            rings = processors.enumerated().map { number, processor in
-                TraceRing(
-                    base: MachineAddress(UInt64(number) * parameters.capacity),
-                    capacity: parameters.capacity, producer: processor.traceProducer,
-                    consumer: processor.traceProducer)
-            }
+            return
+        }
+        let capacity = policy.trace?.capacity ?? 0
+        mmu = try ShadowMMU(
+            memory: memory, caches: processors,
+            firstFrame: capacity * UInt64(processors.count) / pageSize,
+            pageCount: shadowBytes / pageSize, policy: policy)
+        guard policy.trace != nil else { return }
+        rings = processors.enumerated().map { number, processor in
+            TraceRing(
+                base: MachineAddress(UInt64(number) * capacity), capacity: capacity,
+                producer: processor.traceProducer, consumer: processor.traceProducer)
         }
     }
 
@@ -79,24 +80,30 @@ public final class Hypervisor {
     public func start() {
         if hasPendingRecords { drain(.pagingModeChanged) }
         for (number, processor) in processors.enumerated() {
-            switch technique {
-            case .bare:
-                processor.control.paging = .guest
-                processor.control.exitsOnPagingOperations = false
-                processor.control.trace.isEnabled = false
-            case .traced(let parameters):
-                let ring = rings[number]
-                processor.control.exitsOnPagingOperations = true
-                processor.control.trace.isEnabled = true
-                processor.control.trace.base = ring.base
-                processor.control.trace.capacity = parameters.capacity
-                processor.control.trace.threshold = parameters.effectiveThreshold
-                processor.control.trace.coalesce = parameters.coalesce
-                processor.control.trace.consumer = ring.consumer
+            processor.control.exitsOnPagingOperations = policy.walked == .shadow
+            processor.control.exitsOnInvalidation = policy.exitsOnInvalidation
+            processor.control.trace.isEnabled = false
+            switch policy.walked {
+            case .guest: processor.control.paging = .guest
+            case .shadow:
+                if let parameters = policy.trace {
+                    processor.control.trace = traceControls(parameters, rings[number])
+                }
                 loadRoot(number)
             }
             processor.invalidateAll()
         }
+    }
+
+    private func traceControls(_ parameters: TraceParameters, _ ring: TraceRing) -> TraceControls {
+        var trace = TraceControls()
+        trace.isEnabled = true
+        trace.base = ring.base
+        trace.capacity = parameters.capacity
+        trace.threshold = parameters.effectiveThreshold
+        trace.coalesce = parameters.coalesce
+        trace.consumer = ring.consumer
+        return trace
     }
 
     /// Answers an exit of processor number `processor`.
@@ -104,13 +111,15 @@ public final class Hypervisor {
     ///   virtualization's, and the board's to answer (`limit`, `halted`, `stopped`,
     ///   `tripleFault`, `unsupported`).
     public func handle(_ exit: Exit, processor: Int) -> Bool {
-        exits[ExitReason(exit)] &+= 1
+        applyCompleted(processor)
+        var reason = ExitReason(exit)
+        defer { if let reason { exits[reason] &+= 1 } }
         switch exit {
         case .limit, .halted, .stopped, .tripleFault, .unsupported:
             return false
         case .pageFault(let address, let access):
             drain(.pageFault)
-            resolve(address, access, processor)
+            if resolve(address, access, processor) == .tableWrite { reason = .tableWrite }
         case .rootLoaded:
             drain(.rootLoaded)
             loadRoot(processor)
@@ -125,6 +134,7 @@ public final class Hypervisor {
             drain(.bufferThreshold)
         case .bufferFull:
             drain(.bufferFull)
+        case .writeCompleted: break
         }
         return true
     }
@@ -165,7 +175,7 @@ public final class Hypervisor {
     // MARK: Exits
 
     private func drain(_ cause: DrainCause) {
-        guard let mmu else { return }
+        guard let mmu, policy.trace != nil else { return }
         for index in rings.indices { rings[index].producer = processors[index].traceProducer }
         mmu.drain(&rings, cause: cause)
         for index in rings.indices {
@@ -173,15 +183,28 @@ public final class Hypervisor {
         }
     }
 
-    private func resolve(_ address: GuestVirtualAddress, _ access: AccessKind, _ number: Int) {
-        guard let mmu else { return }
+    /// Applies what the processor has written to protected tables.
+    private func applyCompleted(_ number: Int) {
+        guard let mmu, !processors[number].completedWrites.isEmpty else { return }
+        mmu.applyCompleted(processors[number].takeCompletedWrites())
+    }
+
+    private func resolve(
+        _ address: GuestVirtualAddress, _ access: AccessKind, _ number: Int
+    ) -> FaultResolution? {
+        guard let mmu else { return nil }
         let processor = processors[number]
-        switch mmu.resolve(address, access, processor.guestMode, processor: number) {
-        case .hidden:
+        let resolution = mmu.resolve(address, access, processor.guestMode, processor: number)
+        switch resolution {
+        case .hidden, .tableWrite:
             processor.control.paging = .shadow(root: mmu.liveRoot(processor: number))
+            // Where the step meets a hidden fault on its way, it goes on completing.
+            if resolution == .tableWrite { processor.control.completesProtectedWrites = true }
         case .injected(let error):
+            processor.control.completesProtectedWrites = false
             processor.control.injection = InjectedFault(error: error, address: address)
         }
+        return resolution
     }
 
     private func loadRoot(_ number: Int) {
@@ -205,9 +228,9 @@ public final class Hypervisor {
 }
 
 extension ExitReason {
-    /// The reason that stands for an exit.
-    init(_ exit: Exit) {
-        self =
+    /// The reason that stands for an exit; nil for the end of a write that was counted already.
+    init?(_ exit: Exit) {
+        let reason: ExitReason? =
             switch exit {
             case .limit: .limit
             case .halted: .halted
@@ -221,7 +244,10 @@ extension ExitReason {
             case .pagingModeChanged: .pagingModeChanged
             case .bufferThreshold: .bufferThreshold
             case .bufferFull: .bufferFull
+            case .writeCompleted: nil
             }
+        guard let reason else { return nil }
+        self = reason
     }
 }
 

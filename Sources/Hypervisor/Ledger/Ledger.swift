@@ -3,6 +3,7 @@
 /// Every field counts events since power-on and is free of the software engine's own tricks, so one
 /// guest with one configuration gives one ledger. Sums that hold, and that tests hold it to:
 /// - `exits[.pageFault] == hiddenFaults + trueFaults`
+/// - `exits[.tableWrite] == tableWrites.sum`
 /// - `recordsDrained == recordsByLevel.sum + recordsOfFormerTables`
 /// - `shadowPagesMade == shadowPagesLive + shadowPagesDropped + shadowPagesReclaimed`
 public struct Ledger: Equatable, Sendable {
@@ -43,6 +44,12 @@ public struct Ledger: Equatable, Sendable {
     public var drains = Tally<DrainCause>()
     /// Drains that found no record in any buffer.
     public var emptyDrains: UInt64 = 0
+
+    // Protected page tables
+
+    /// Writes to protected guest tables that exited, by the level of the table; of a frame that is
+    /// used at several levels, the lowest.
+    public var tableWrites = Tally<TableLevel>()
 
     // Page faults
 

@@ -26,7 +26,8 @@ public struct Tally<Key: TallyKey>: Equatable, Sendable {
     }
 }
 
-/// Why the guest stopped executing; one case for each of `Exit`. The raw value is the name that
+/// Why the guest stopped executing: the cases of `Exit`, and what a page-fault exit turned out to
+/// be. The end of a completed write is part of its exit and is not counted again. The raw value is the name that
 /// reports and JSON use.
 public enum ExitReason: String, TallyKey {
     case limit = "limit"
@@ -41,6 +42,8 @@ public enum ExitReason: String, TallyKey {
     case bufferThreshold = "buffer-threshold"
     case bufferFull = "buffer-full"
     case unsupported = "unsupported"
+    /// A page-fault exit that was a write to a protected guest page table.
+    case tableWrite = "table-write"
 
     /// The case's place in `allCases`.
     public var index: Int {
@@ -57,6 +60,7 @@ public enum ExitReason: String, TallyKey {
         case .bufferThreshold: 9
         case .bufferFull: 10
         case .unsupported: 11
+        case .tableWrite: 12
         }
     }
 }

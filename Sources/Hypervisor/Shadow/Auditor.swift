@@ -135,7 +135,11 @@ struct Auditor {
         let count = level.entrySpan / pageSize
         let isRAM = mmu.tables.isRAM(frame)
         for each in frame..<frame + count {
-            if mmu.isTraced(each) != entry.isTraced || mmu.tables.isRAM(each) != isRAM {
+            // Read-only, T stands for a D that the leaf would have, and a clean one has neither.
+            let isGuarded =
+                mmu.policy.protection == .recorded ? entry.isTraced : !entry.isDirty
+            let isRight = mmu.isTraced(each) ? isGuarded && level == .table : !entry.isTraced
+            if !isRight || mmu.tables.isRAM(each) != isRAM {
                 violations.append(.wrongTrace(slot: slot))
                 return
             }
@@ -165,6 +169,11 @@ struct Auditor {
         let isGuestLeaf = guest.isLeaf(at: level) || (state.isDirect && level == .pml4)
         var isRight = guest.isPresent && guest.isAccessed
         if entry.isLeaf(at: level) {
+            var entry = entry
+            if mmu.policy.protection == .readOnly && entry.isTraced {
+                isRight = isRight && !entry.isDirty
+                entry = PagingEntry(entry.rawValue | PagingEntry.dirtyBit)
+            }
             isRight =
                 isRight && isGuestLeaf && entry.rawValue & inLeaf == guest.rawValue & inLeaf
                 && mmu.guestFrame(entry, level) << 12 == guest.leafBase(at: level)

@@ -2,8 +2,9 @@ import X86
 
 /// How a walk of the guest's own tables ended.
 enum GuestWalk: Equatable {
-    /// The tables permit the access; A and D are set as hardware would. `madeDirty`: D was clear.
-    case permitted(madeDirty: Bool)
+    /// The tables permit the access to the guest frame; A and D are set as hardware would.
+    /// `madeDirty`: D was clear.
+    case permitted(frame: UInt64, madeDirty: Bool)
     /// The access faults with this error code.
     case fault(PageFaultError)
 }
@@ -26,7 +27,9 @@ extension ShadowMMU {
             case .none: continue
             }
         }
-        return .permitted(madeDirty: madeDirty)
+        // Not reached: only another writer's changes could go on for so long. The access is tried
+        // again.
+        return .permitted(frame: tables.frameLimit, madeDirty: madeDirty)
     }
 
     private func walkOnce(
@@ -64,7 +67,9 @@ extension ShadowMMU {
             if access.contains(.write) { wanted |= PagingEntry.dirtyBit }
             guard setBits(table, index, entry, wanted) else { return nil }
             if access.contains(.write) && !entry.isDirty { madeDirty = true }
-            return .permitted(madeDirty: madeDirty)
+            let base = mode.address(entry.leafBase(at: level))
+            let offset = address.rawValue & (level.entrySpan &- 1)
+            return .permitted(frame: (base | offset) >> 12, madeDirty: madeDirty)
         }
     }
 

@@ -23,11 +23,11 @@ extension ShadowMMU {
     /// - Returns: whether the entry changed.
     func setLeaf(_ slot: UInt32, _ level: PageLevel, _ frame: UInt64, _ rights: UInt64) -> Bool {
         let old = shadowEntry(slot)
-        let value =
+        let plain =
             (tables.firstGuestFrame &+ frame) << 12 & PagingEntry.addressMask
             | PagingEntry.presentBit | PagingEntry.accessedBit | rights & Self.leafMask
             | (level == .table ? 0 : PagingEntry.largeBit)
-            | (level == .table && isTraced(frame) ? PagingEntry.tracedBit : 0)
+        let value = level == .table && isTraced(frame) ? protected(plain) : plain
         if old.rawValue == value { return false }
         if old.isPresent {
             if old.isLeaf(at: level) && old.addressField == value & PagingEntry.addressMask {

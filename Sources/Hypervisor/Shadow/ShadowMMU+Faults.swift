@@ -6,6 +6,9 @@ package enum FaultResolution: Equatable, Sendable {
     case hidden
     /// The guest is to be handed this fault.
     case injected(PageFaultError)
+    /// The guest writes to a protected table: the shadow permits all but that, and the processor
+    /// is to complete the write.
+    case tableWrite
 }
 
 extension ShadowMMU {
@@ -18,6 +21,7 @@ extension ShadowMMU {
         stamp &+= 1
         defer { flushInvalidations() }
         var madeDirty = false
+        var frame = address.rawValue >> 12
         if mode.isPaging {
             guard mode.isFourLevel else {
                 ledger.trueFaults &+= 1
@@ -27,13 +31,18 @@ extension ShadowMMU {
             case .fault(let error):
                 ledger.trueFaults &+= 1
                 return .injected(error)
-            case .permitted(let dirtied):
+            case .permitted(let found, let dirtied):
+                frame = found
                 madeDirty = dirtied
             }
         }
+        let changed = install(address, mode, processor: processor)
+        if policy.protection == .readOnly, access.contains(.write), let level = lowestLevel(frame) {
+            ledger.tableWrites[level] &+= 1
+            return .tableWrite
+        }
         ledger.hiddenFaults &+= 1
         if madeDirty { ledger.dirtyFaults &+= 1 }
-        let changed = install(address, mode, processor: processor)
         if !changed && !madeDirty {
             // The processor used something older than the shadow.
             ledger.spuriousFaults &+= 1

@@ -49,12 +49,32 @@ extension ShadowMMU {
         var slot = frames[Int(frame)].leaves
         while slot != 0 {
             if pages[page(ofSlot: slot)].level == .table {
-                let raw = shadowEntry(slot).rawValue & ~PagingEntry.tracedBit
-                tables.store(
-                    isTraced ? raw | PagingEntry.tracedBit : raw, at: address(ofSlot: slot))
+                let plain = unprotected(shadowEntry(slot).rawValue)
+                tables.store(isTraced ? protected(plain) : plain, at: address(ofSlot: slot))
                 invalidateLeaf(slot)
             }
             slot = links[slot].next
+        }
+    }
+
+    /// A 4 KiB leaf's value where it maps a traced frame. Read-only, a clean leaf needs nothing: a
+    /// write exits for its D, and the leaf that has it is made then.
+    func protected(_ leaf: UInt64) -> UInt64 {
+        switch policy.protection {
+        case .recorded: leaf | PagingEntry.tracedBit
+        case .readOnly:
+            leaf & PagingEntry.dirtyBit == 0
+                ? leaf : leaf & ~PagingEntry.dirtyBit | PagingEntry.tracedBit
+        }
+    }
+
+    /// The leaf's value where it does not.
+    func unprotected(_ leaf: UInt64) -> UInt64 {
+        switch policy.protection {
+        case .recorded: leaf & ~PagingEntry.tracedBit
+        case .readOnly:
+            leaf & PagingEntry.tracedBit == 0
+                ? leaf : leaf & ~PagingEntry.tracedBit | PagingEntry.dirtyBit
         }
     }
 

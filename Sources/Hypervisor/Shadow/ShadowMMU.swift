@@ -8,9 +8,11 @@ import X86
 /// in it must be one that a real TLB could hold (SDM Vol. 3A §4.10).
 ///
 /// *Approach.* Shadow entries are made when the processor faults for want of them. Every guest
-/// frame that is shadowed as a table is *traced*: all shadow leaves that map it carry T, and the
-/// processor records writes to it. A drain re-reads the guest entries that records name and
-/// removes or rewrites the shadow entries that derive from them; nothing becomes present there.
+/// frame that is shadowed as a table is *traced*: all shadow leaves that map it carry T. By the
+/// technique's `Policy`, the processor then records writes to it, and a drain re-reads the guest
+/// entries that records name; or D is clear as well, each write exits, and the entry is re-read
+/// when the write is done. Either removes or rewrites the shadow entries that derive from the
+/// guest entry; nothing becomes present there.
 ///
 /// Decisions, and their reasons:
 /// - The machine address of guest-physical `g` is `guestBase + g`, for devices too. A leaf of a
@@ -35,6 +37,8 @@ import X86
 /// *Caveats.* 4-level guests only. One host thread at a time. `links` takes as much host memory
 /// again as the shadow pages that were ever used.
 package final class ShadowMMU {
+    /// How writes to guest tables are noticed.
+    let policy: Policy
     let tables: TableMemory
     let caches: [any TranslationCacheControl]
     /// The machine frame of shadow page 0.
@@ -79,7 +83,7 @@ package final class ShadowMMU {
     /// Takes `pageCount` machine frames from `firstFrame` for shadow pages.
     package init(
         memory: MachineMemory, caches: [any TranslationCacheControl], firstFrame: UInt64,
-        pageCount: UInt64
+        pageCount: UInt64, policy: Policy = .shadow(.recorded)
     ) throws(HypervisorError) {
         let least = Self.leastPages(processors: caches.count)
         guard pageCount >= least else {
@@ -110,6 +114,7 @@ package final class ShadowMMU {
         self.tracedInGigabyte = tracedInGigabyte
         self.buckets = buckets
         self.caches = caches
+        self.policy = policy
         self.firstFrame = firstFrame
         ceiling = UInt32(pageCount)
         liveRoots = [UInt32](repeating: 0, count: caches.count)

@@ -2,10 +2,12 @@
 /// guest changed its page tables.
 ///
 /// The textual form is the technique's name, followed by its parameters:
-/// `bare`, `traced`, `traced,capacity=4096,threshold=256,coalesce=1`.
+/// `bare`, `trap`, `traced`, `traced,capacity=4096,threshold=256,coalesce=1`.
 public enum Technique: Equatable, Sendable, CustomStringConvertible {
     /// The processor walks the guest's own tables; guest physical is machine. The baseline.
     case bare
+    /// Shadow page tables; each write to a guest page table exits and is applied at once.
+    case trap
     /// Shadow page tables, kept coherent by the traced-write facility.
     case traced(TraceParameters)
 
@@ -14,21 +16,22 @@ public enum Technique: Equatable, Sendable, CustomStringConvertible {
         let parts = text.split(separator: ",", omittingEmptySubsequences: false)
         let name = parts.first.map(String.init) ?? ""
         switch name {
-        case "bare":
-            if parts.count > 1 {
-                throw .unknownParameter(technique: name, parameter: String(parts[1]))
-            }
-            self = .bare
         case "traced":
             self = .traced(try TraceParameters(parsing: parts.dropFirst()))
-        default:
-            throw .unknownTechnique(text)
+            return
+        case "bare": self = .bare
+        case "trap": self = .trap
+        default: throw .unknownTechnique(text)
+        }
+        if parts.count > 1 {
+            throw .unknownParameter(technique: name, parameter: String(parts[1]))
         }
     }
 
     public var description: String {
         switch self {
         case .bare: "bare"
+        case .trap: "trap"
         case .traced(let parameters): "traced," + parameters.description
         }
     }
@@ -116,12 +119,12 @@ public enum TechniqueError: Error, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .unknownTechnique(let name):
-            "unknown technique '\(name)': give bare or traced"
+            "unknown technique '\(name)': give bare, trap or traced"
         case .unknownParameter(let technique, let parameter):
-            technique == "bare"
-                ? "technique bare takes no parameters, not '\(parameter)'"
-                : "technique \(technique) takes capacity, threshold and coalesce, each once,"
+            technique == "traced"
+                ? "technique traced takes capacity, threshold and coalesce, each once,"
                     + " not '\(parameter)'"
+                : "technique \(technique) takes no parameters, not '\(parameter)'"
         case .badValue(let parameter, let value, let expected):
             "\(parameter) cannot be '\(value)': give \(expected)"
         }

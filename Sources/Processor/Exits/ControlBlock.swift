@@ -7,6 +7,20 @@ public struct ControlBlock: Sendable {
     public var paging: PagingScheme = .guest
     /// Whether INVLPG, INVPCID, MOV to CR3 and changes of the paging mode exit.
     public var exitsOnPagingOperations = false
+    /// Whether, where those exit, INVLPG and INVPCID do too. A hypervisor whose shadow follows each
+    /// write at once has nothing left to do at them.
+    public var exitsOnInvalidation = true
+    /// The processor makes the writes of one step to *protected* pages itself, on behalf of the
+    /// hypervisor, as an instruction emulator would; see `completedWrites`.
+    ///
+    /// A page is protected by a shadow leaf with T set and D clear. A write through it exits with
+    /// `pageFault` before anything of the instruction has happened. With this set, the next step
+    /// (one instruction, the iterations of a repeated one up to the first that writes to such a
+    /// page, or one delivery of an event) writes through such leaves as though D were set. Each
+    /// write is noted, and `writeCompleted` follows the step, by which the processor clears this.
+    /// Rights are those of the leaf and apply as ever; a leaf with T and D clear is not protected
+    /// but clean, and exits still. Nothing of it is cached.
+    public var completesProtectedWrites = false
     /// The traced-write facility.
     public var trace = TraceControls()
     /// An exception to deliver to the guest before the next instruction; the processor clears it.
@@ -26,7 +40,8 @@ public enum PagingScheme: Equatable, Sendable {
     ///
     /// The processor sets A in entries that it uses, and never sets D in a leaf: a write through a
     /// leaf whose D is clear exits with `pageFault`, and so the hypervisor learns of the first
-    /// write to a page whatever CR0.WP says. `root` must lie in machine memory.
+    /// write to a page whatever CR0.WP says, and of every write to a page that it protects
+    /// (`ControlBlock.completesProtectedWrites`). `root` must lie in machine memory.
     case shadow(root: MachineAddress)
 }
 

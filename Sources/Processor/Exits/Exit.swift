@@ -34,6 +34,9 @@ public enum Exit: Equatable, Sendable {
     case bufferThreshold
     /// The guest write buffer has no room for the widest instruction. Fault-like.
     case bufferFull
+    /// The step for which `ControlBlock.completesProtectedWrites` was set is done. Trap-like; of a
+    /// repeated string instruction it comes after an iteration.
+    case writeCompleted
 }
 
 /// What a guest may lawfully ask for, and is not there yet.

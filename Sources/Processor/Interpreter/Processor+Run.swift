@@ -16,6 +16,7 @@ extension Processor {
         }
         if core.state.pending != .none || hasLatchedDelivery {
             if let exit = deliverPending() { return exit }
+            if control.completesProtectedWrites { return endCompletion() }
         }
         var repeats = 0
         while true {
@@ -26,6 +27,7 @@ extension Processor {
             }
             let budget =
                 core.state.interruptShadow || core.debugActive || core.state.isObserved
+                    || control.completesProtectedWrites
                 ? 1 : limit &- core.state.retired
             let status: Status
             if budget == 1 {
@@ -33,14 +35,22 @@ extension Processor {
             } else {
                 status = execute(block, count: min(count, budget))
             }
-            if status == .next || status == .jump, core.state.pending == .none { continue }
+            let isDone = status == .next || status == .jump
+            if isDone, core.state.pending == .none, !control.completesProtectedWrites { continue }
             if let exit = finish() { return exit }
+            if control.completesProtectedWrites { return endCompletion() }
             if status == .again {
                 // A REP may run for hours without retiring: let the board look in.
                 repeats += 1
                 if repeats == Self.repeatsPerEntry { return .stopped }
             }
         }
+    }
+
+    /// The step is over in which writes to protected pages were completed.
+    private func endCompletion() -> Exit {
+        control.completesProtectedWrites = false
+        return .writeCompleted
     }
 
     /// How many slices of repeated string instructions `run` executes before it returns `.stopped`.
@@ -88,7 +98,9 @@ extension Processor {
         let status = execute(block, count: 1)
         if status == .next || status == .jump {
             endDebugStep(core, wasStepping)
-        } else if core.state.pending == .faultExit {
+        } else if core.state.pending == .faultExit
+            || status == .again && control.completesProtectedWrites
+        {
             // The instruction is executed again, still in the shadow of the one before it.
             core.state.interruptShadow = shadow
         }

@@ -65,10 +65,10 @@ extension Processor {
                 var wanted = raw | PagingEntry.accessedBit
                 if kind.contains(.write) && !entry.isDirty {
                     // The hypervisor is told of the first write (see PagingScheme.shadow).
-                    if isShadow {
+                    if isShadow && !(entry.isTraced && control.completesProtectedWrites) {
                         return failed(address, kind, isShadow, present: true, reserved: false)
                     }
-                    wanted |= PagingEntry.dirtyBit
+                    if !isShadow { wanted |= PagingEntry.dirtyBit }
                 }
                 if wanted != raw {
                     guard swapEntry(slot, raw, wanted) else { continue restart }
@@ -81,7 +81,9 @@ extension Processor {
                 if entry.isGlobal && core.state.cr4 & CR4.pageGlobalEnable != 0 {
                     bits |= TranslationBits.global
                 }
-                if isShadow && control.trace.isEnabled && entry.isTraced {
+                if isShadow && entry.isTraced
+                    && (control.trace.isEnabled || control.completesProtectedWrites)
+                {
                     bits |= TranslationBits.traced
                 }
                 return Translation(

@@ -17,7 +17,7 @@ enum TranslationInstructions {
             }
             let processor = core.processor
             drop(processor, address, processor.currentPCID, global: true)
-            if processor.control.exitsOnPagingOperations {
+            if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 core.exitAfter(.invalidatePage(GuestVirtualAddress(address)))
             }
             core.leaveBlock()
@@ -50,7 +50,7 @@ enum TranslationInstructions {
                 processor.tlb.invalidateAll(pcid: nil, global: false)
                 processor.flushSoftware()
             }
-            if processor.control.exitsOnPagingOperations {
+            if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 core.exitAfter(
                     .invalidatePCID(
                         type: UInt8(truncatingIfNeeded: type), pcid: pcid,

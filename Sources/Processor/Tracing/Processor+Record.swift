@@ -39,6 +39,13 @@ extension Processor {
         let first = address & ~7
         let last = (address &+ UInt64(size) &- 1) & ~7
         let log = UInt64(size.trailingZeroBitCount) & 3
+        if !control.trace.isEnabled {
+            // A protected page (`ControlBlock.completesProtectedWrites`): the step ends with the
+            // iteration.
+            noteCompletedWrite(first | log)
+            if last != first { noteCompletedWrite(last | log) }
+            return core.leaveBlock()
+        }
         append(first | log)
         if last != first { append(last | log) }
     }

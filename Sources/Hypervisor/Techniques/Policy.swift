@@ -1,0 +1,53 @@
+/// What a technique asks of the processors and of the shadow machinery.
+///
+/// The techniques share one guest walker, one pool of shadow pages, one set of reverse maps and one
+/// way of bringing an entry up to date. They differ in nothing but these values.
+package struct Policy: Equatable, Sendable {
+    /// Which tables the processors walk.
+    package enum Walked: Equatable, Sendable {
+        /// The guest's own; guest-physical is machine.
+        case guest
+        /// The hypervisor's, guest virtual → machine.
+        case shadow
+    }
+
+    /// How a leaf that maps a frame which holds a guest table keeps writes from passing unnoticed.
+    package enum Protection: Equatable, Sendable {
+        /// T: the processor records the write and goes on. The shadow is brought up to date from
+        /// the records, at coherency-inducing operations.
+        case recorded
+        /// T, and D clear: the write exits. The hypervisor has the processor complete it, and
+        /// brings the shadow up to date at once.
+        case readOnly
+    }
+
+    package var walked: Walked
+    package var protection: Protection
+    /// Whether INVLPG and INVPCID exit: something may be left to do at them.
+    package var exitsOnInvalidation: Bool
+    /// The guest write buffers, where writes are recorded.
+    package var trace: TraceParameters?
+
+    /// The policy for tests of the shadow alone.
+    package static func shadow(_ protection: Protection) -> Policy {
+        Policy(
+            walked: .shadow, protection: protection,
+            exitsOnInvalidation: protection == .recorded, trace: nil)
+    }
+}
+
+extension Technique {
+    /// What the technique asks for.
+    package var policy: Policy {
+        switch self {
+        case .bare:
+            Policy(
+                walked: .guest, protection: .recorded, exitsOnInvalidation: false, trace: nil)
+        case .trap: .shadow(.readOnly)
+        case .traced(let parameters):
+            Policy(
+                walked: .shadow, protection: .recorded, exitsOnInvalidation: true,
+                trace: parameters)
+        }
+    }
+}
