@@ -100,6 +100,7 @@ struct __attribute__((packed)) TaskState { u32 r0; u64 rsp[3], r1, ist[7], r2; u
 extern struct Frame last;                   // the trap that ended the last guarded call
 extern u64 last_cr2, trap_count;
 extern bool (*hook)(struct Frame *);        // sees a trap first; true: go on with the frame
+extern char vectors[];                      // the entry of vector n is at 16 n
 extern struct Gate idt[256];
 extern struct TaskState task;
 extern u64 gdt[];

@@ -8,6 +8,14 @@ static const struct { const char *name; void (*run)(void); } tests[] = {
     {"edits", test_edits},
     {"invalidation", test_invalidation},
     {"lawful", test_lawful},
+    {"memory", test_memory},
+    {"exceptions", test_exceptions},
+    {"debug", test_debug},
+    {"privilege", test_privilege},
+    {"segments", test_segments},
+    {"interrupts", test_interrupts},
+    {"timers", test_timers},
+    {"modes", test_modes},
 
 };
 

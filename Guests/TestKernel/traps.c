@@ -7,7 +7,6 @@ bool (*hook)(struct Frame *);
 struct Gate idt[256] __attribute__((aligned(16)));
 struct TaskState task __attribute__((aligned(4096)));
 u64 user_stack, user_flags = 2, touched, guard_stack;
-extern char vectors[];
 
 static u8 ring0_stack[0x4000] __attribute__((aligned(16)));
 static u8 fault_stack[0x2000] __attribute__((aligned(16)));

@@ -17,11 +17,13 @@ extension Processor {
         if core.state.pending != .none || hasLatchedDelivery {
             if let exit = deliverPending() { return exit }
         }
-        var repeats = 0
+        var standstills = 0
         while true {
             if let exit = betweenInstructions(limit) { return exit }
             guard let block = block(at: core.state.rip), let count = permittedCount(block) else {
                 if let exit = deliverPending() { return exit }
+                standstills += 1
+                if standstills == Self.standstillsPerEntry { return .stopped }
                 continue
             }
             let budget =
@@ -35,16 +37,18 @@ extension Processor {
             }
             if status == .next || status == .jump, core.state.pending == .none { continue }
             if let exit = finish() { return exit }
-            if status == .again {
-                // A REP may run for hours without retiring: let the board look in.
-                repeats += 1
-                if repeats == Self.repeatsPerEntry { return .stopped }
+            if status == .again || status == .fault {
+                // A REP may run for hours without retiring, and a handler may fault at its own
+                // first instruction for ever: let the board look in.
+                standstills += 1
+                if standstills == Self.standstillsPerEntry { return .stopped }
             }
         }
     }
 
-    /// How many slices of repeated string instructions `run` executes before it returns `.stopped`.
-    private static let repeatsPerEntry = 256
+    /// How many slices of repeated string instructions and exceptions, none of which retires an
+    /// instruction, `run` sees before it returns `.stopped`.
+    private static let standstillsPerEntry = 256
 
     /// Runs the ops of a block until one does not simply continue, and brings RIP and the retired
     /// count up to date.
@@ -88,11 +92,19 @@ extension Processor {
         let status = execute(block, count: 1)
         if status == .next || status == .jump {
             endDebugStep(core, wasStepping)
+        } else if status == .again, core.state.debugConditions != 0, core.state.pending == .none {
+            // Between two iterations of a REP.
+            _ = checkInstructionBreakpoints(core)
         } else if core.state.pending == .faultExit {
             // The instruction is executed again, still in the shadow of the one before it.
             core.state.interruptShadow = shadow
         }
         return status
+    }
+
+    /// Whether an interrupt or NMI is due that only a shadow can be holding back.
+    var hasDeliverableInterrupt: Bool {
+        interruptRequested && interruptsEnabled || nmiRequested && !core.state.nmiBlocked
     }
 
     /// What an instruction left to be done.

@@ -41,11 +41,16 @@ enum StringInstruction {
     ) -> Status {
         guard isRepeated(op) else { return body() == .failed ? .fault : .next }
         let mask = Branch.counterMask(op.sourceWidth)
-        var left = slice
+        // Single-stepping traps after each iteration; and what waits for the end of an interrupt
+        // shadow comes after the first, whatever exits there are on the way.
+        let isStepping = core.state.systemFlags & RFLAGS.trap != 0
+        let most = isStepping || core.processor.hasDeliverableInterrupt ? 1 : slice
+        var left = most
         while true {
             let counter = core[.rcx] & mask
             if counter == 0 { return .next }
-            if left == 0 || core.state.pending != .none || core.state.blockEnd == 0 && left < slice {
+            if left == 0 || core.state.pending != .none || core.state.blockEnd == 0 && left < most {
+                if isStepping { core.state.debugConditions |= DebugStatus.singleStep }
                 return .again
             }
             let done = bulk(min(counter, left))
@@ -64,6 +69,17 @@ enum StringInstruction {
     }
 
     enum Step { case more, stop, failed }
+
+    /// Runs a comparison: a fault leaves the flags as they were before the instruction (SDM
+    /// Vol. 2B, REP). So does a pause, or the flags at a later fault would depend on where it was;
+    /// the iteration that follows it sets them anew.
+    @inline(__always)
+    static func performComparison(_ core: Core, _ op: OpRef, _ body: () -> Step) -> Status {
+        let flags = core.arithmeticFlags
+        let status = perform(core, op, bulk: { _ in 0 }, body)
+        if status == .fault || status == .again { core.setArithmeticFlags(flags) }
+        return status
+    }
 }
 
 enum MoveString: SizedInstruction {
@@ -165,7 +181,7 @@ enum ScanString: SizedInstruction {
     static func execute<W: Word>(_ width: W.Type, _ core: Core, _ op: OpRef) -> Status {
         let size = UInt64(W.bitWidth / 8)
         let delta = core.directionFlag ? 0 &- size : size
-        return StringInstruction.perform(core, op, bulk: { _ in 0 }) {
+        return StringInstruction.performComparison(core, op) {
             let to = StringInstruction.offset(core, .rdi, op)
             guard let target = core.linearAddress(.es, to, size: size, write: false),
                 let value = core.read(W.self, linear: target)
@@ -181,7 +197,7 @@ enum CompareString: SizedInstruction {
     static func execute<W: Word>(_ width: W.Type, _ core: Core, _ op: OpRef) -> Status {
         let size = UInt64(W.bitWidth / 8)
         let delta = core.directionFlag ? 0 &- size : size
-        return StringInstruction.perform(core, op, bulk: { _ in 0 }) {
+        return StringInstruction.performComparison(core, op) {
             let from = StringInstruction.offset(core, .rsi, op)
             let to = StringInstruction.offset(core, .rdi, op)
             guard let source = core.linearAddress(op.segment, from, size: size, write: false),

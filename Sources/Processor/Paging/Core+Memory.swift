@@ -89,13 +89,20 @@ extension Core {
             .unsafelyUnwrapped
     }
 
+    /// Whether explicit accesses must be aligned (SDM Vol. 3A §6.15, #AC).
+    @inline(__always)
+    var checksAlignment: Bool {
+        state.systemFlags & RFLAGS.alignmentCheck != 0 && state.cr0 & CR0.alignmentMask != 0
+            && state.cpl == 3
+    }
+
     /// Chooses the software-TLB bank for the current CPL and EFLAGS.AC. To be called after either
     /// changed.
     @inline(__always)
     func selectBank() {
         let number =
             state.cpl == 3
-            ? SoftwareTLB.user
+            ? (checksAlignment ? SoftwareTLB.userChecked : SoftwareTLB.user)
             : state.systemFlags & RFLAGS.alignmentCheck != 0
                 ? SoftwareTLB.supervisorAC : SoftwareTLB.supervisor
         state.bank = state.supervisorBank &+ UInt(number) &* UInt(SoftwareTLB.entriesPerBank * 32)
