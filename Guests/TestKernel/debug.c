@@ -2,7 +2,9 @@
 #include "kernel.h"
 
 enum { MOST = 64 };
-static volatile struct { u64 rip, dr6, flags; } seen[MOST];
+static volatile struct {
+    u64 rip, dr6, flags;
+} seen[MOST];
 static volatile unsigned count;
 
 static bool note(struct Frame *f) {
@@ -32,7 +34,10 @@ static void steps(void) {
     u64 a, b, c2;
     start();
     __asm__ volatile(STEP_ON "nop; 1: nop; 2: nop; 3:" STEP_OFF
-                     "lea 1b(%%rip), %0; lea 2b(%%rip), %1; lea 3b(%%rip), %2" : "=r"(a), "=r"(b), "=r"(c2) : : "memory", "cc");
+                             "lea 1b(%%rip), %0; lea 2b(%%rip), %1; lea 3b(%%rip), %2"
+                     : "=r"(a), "=r"(b), "=r"(c2)
+                     :
+                     : "memory", "cc");
     // nop, nop, nop, pushfq, and; POPF clears TF, but it was set when POPF began.
     check(count == 6, "%d steps over six instructions", (u64)count);
     check(seen[0].rip == a && seen[1].rip == b && seen[2].rip == c2, "step at %x", seen[0].rip);
@@ -43,14 +48,19 @@ static void steps(void) {
     u64 n = 5, d = (u64)area;
     start();
     __asm__ volatile(STEP_ON "3: rep stosb; 4:" STEP_OFF "lea 3b(%%rip), %2; lea 4b(%%rip), %3"
-                     : "+c"(n), "+D"(d), "=r"(a), "=r"(b) : "a"(1) : "memory", "cc");
+                     : "+c"(n), "+D"(d), "=r"(a), "=r"(b)
+                     : "a"(1)
+                     : "memory", "cc");
     check(count == 8, "%d steps over REP STOSB of five and three more", (u64)count);
     for (int i = 0; i < 4; i++) check(seen[i].rip == a, "step %d of REP", (u64)i);
     check(seen[4].rip == b, "the last step of REP");
     // MOV SS holds the step back by one instruction.
     start();
-    __asm__ volatile("mov %%ss, %%eax;" STEP_ON "mov %%eax, %%ss; nop; 1:" STEP_OFF "lea 1b(%%rip), %0"
-                     : "=r"(a) : : "rax", "memory", "cc");
+    __asm__ volatile("mov %%ss, %%eax;" STEP_ON "mov %%eax, %%ss; nop; 1:" STEP_OFF
+                     "lea 1b(%%rip), %0"
+                     : "=r"(a)
+                     :
+                     : "rax", "memory", "cc");
     check(count == 4 && seen[0].rip == a, "%d steps with MOV SS", (u64)count);
     hook = 0;
 }
@@ -64,7 +74,10 @@ static void through_handlers(void) {
     u64 a;
     start();
     hook = note_any;
-    __asm__ volatile(STEP_ON "int3; 1: nop; 2:" STEP_OFF "lea 2b(%%rip), %0" : "=r"(a) : : "memory", "cc");
+    __asm__ volatile(STEP_ON "int3; 1: nop; 2:" STEP_OFF "lea 2b(%%rip), %0"
+                     : "=r"(a)
+                     :
+                     : "memory", "cc");
     // The handler runs unstepped; its IRETQ sets TF, so that the NOP is the next step.
     check(count == 4 && seen[0].rip == a, "%d steps across INT3, first %x, want %x", (u64)count,
           seen[0].rip, a);
@@ -74,7 +87,10 @@ static void through_handlers(void) {
 static volatile u64 watched[4] __attribute__((aligned(64)));
 
 #define SET_WATCH(address, kind, length)                                                           \
-    do { write_db0((u64)(address)); write_db7(0x400 | 1 | (u64)((length) << 2 | (kind)) << 16); } while (0)
+    do {                                                                                           \
+        write_db0((u64)(address));                                                                 \
+        write_db7(0x400 | 1 | (u64)((length) << 2 | (kind)) << 16);                                \
+    } while (0)
 
 static void data(void) {
     static const u64 sizes[] = {0, 1, 3, 2};                    // LEN for 1, 2, 4, 8 bytes
@@ -88,9 +104,14 @@ static void data(void) {
             bool hit = (u64)p < base + bytes && (u64)p + 2 > base;
             u64 after;
             start();
-            __asm__ volatile("movw $1, (%1); 1: lea 1b(%%rip), %0" : "=r"(after) : "r"(p) : "memory");
+            __asm__ volatile("movw $1, (%1); 1: lea 1b(%%rip), %0"
+                             : "=r"(after)
+                             : "r"(p)
+                             : "memory");
             check(count == hit, "write of 2 at %d, watching %d: %d traps", at, bytes, (u64)count);
-            if (hit) check(seen[0].rip == after && seen[0].dr6 == 0xffff0ff1, "DR6 %x RIP %x", seen[0].dr6, seen[0].rip);
+            if (hit)
+                check(seen[0].rip == after && seen[0].dr6 == 0xffff0ff1, "DR6 %x RIP %x",
+                      seen[0].dr6, seen[0].rip);
             start();
             (void)*p;
             check(count == 0, "a read of %d watched for writes", at);
@@ -116,7 +137,10 @@ static void data(void) {
     SET_WATCH(&watched[1], 3, 1);
     u64 after;
     start();
-    __asm__ volatile("mov (%1), %%ss; nop; 1: lea 1b(%%rip), %0" : "=r"(after) : "r"(&watched[1]) : "memory");
+    __asm__ volatile("mov (%1), %%ss; nop; 1: lea 1b(%%rip), %0"
+                     : "=r"(after)
+                     : "r"(&watched[1])
+                     : "memory");
     check(count == 1 && seen[0].rip == after, "%d traps at MOV SS", (u64)count);
     write_db7(0x400);
     hook = 0;
@@ -136,16 +160,24 @@ static void code(void) {
     }
     // By guarded, the handler does not go on.
     hook = 0;
-    check(guarded((void *)at, 0, 0) && last.vector == DB && last.rip == at, "an instruction breakpoint");
+    check(guarded((void *)at, 0, 0) && last.vector == DB && last.rip == at,
+          "an instruction breakpoint");
     write_db7(0x400);
     // General detect: MOV to a debug register.
     write_db7(0x2400);
-    check(guarded(write_db0, 0, 0) && last.vector == DB && (read_db6() & 1 << 13), "DR7.GD: %x", read_db6());
+    check(guarded(write_db0, 0, 0) && last.vector == DB && (read_db6() & 1 << 13), "DR7.GD: %x",
+          read_db6());
     check(!(read_db7() & 0x2000), "GD is cleared for the handler");
     write_db7(0x400);
     write_db6(0xffff0ff0);
     // INT1, alone in being a trap without bits.
-    check(guarded((void *)({ static u8 icebp[] = {0xf1, 0xc3}; icebp; }), 0, 0) && last.vector == DB, "INT1");
+    check(guarded((void *)({
+                      static u8 icebp[] = {0xf1, 0xc3};
+                      icebp;
+                  }),
+                  0, 0)
+              && last.vector == DB,
+          "INT1");
     // Fixed bits.
     write_db6(0);
     check(read_db6() == 0xffff0ff0, "DR6 %x", read_db6());
@@ -154,9 +186,14 @@ static void code(void) {
 }
 
 void test_debug(void) {
-    static const struct { const char *name; void (*run)(void); } parts[] = {
-        {"single steps", steps}, {"steps and handlers", through_handlers},
-        {"data breakpoints", data}, {"code breakpoints", code},
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } parts[] = {
+        {"single steps", steps},
+        {"steps and handlers", through_handlers},
+        {"data breakpoints", data},
+        {"code breakpoints", code},
     };
     for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
         begin(parts[i].name);

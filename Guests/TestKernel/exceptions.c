@@ -20,25 +20,31 @@ static bool run_code(const u8 *bytes, int count) {
               last.error, last.rip - (u64)buffer, last.rflags);                                    \
     } while (0)
 #define expect_none(...)                                                                           \
-    do { bool t = CODE(__VA_ARGS__);                                                               \
-        check(!t, "line %d: vector %d error %x", (u64)__LINE__, last.vector, last.error); } while (0)
+    do {                                                                                           \
+        bool t = CODE(__VA_ARGS__);                                                                \
+        check(!t, "line %d: vector %d error %x", (u64)__LINE__, last.vector, last.error);          \
+    } while (0)
 // The same for C functions, where RIP does not matter.
 #define expect_in(vec, err, fn, x, y)                                                              \
-    do { last.vector = ~0ull; guarded(fn, x, y);                                                   \
+    do {                                                                                           \
+        last.vector = ~0ull;                                                                       \
+        guarded(fn, x, y);                                                                         \
         check(last.vector == (vec) && last.error == (err), "line %d: vector %d error %x",          \
-              (u64)__LINE__, last.vector, last.error); } while (0)
+              (u64)__LINE__, last.vector, last.error);                                             \
+    } while (0)
 
 static void undefined(void) {
     expect_trap(UD, 0, 0, 0x0f, 0x0b);                          // ud2
     expect_trap(UD, 0, 0, 0x0f, 0xff, 0xc0);                    // ud0
     expect_trap(UD, 0, 0, 0x0f, 0xb9, 0xc0);                    // ud1
-    static const u8 legacy[] = {0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f, 0x37, 0x3f,
-                                0x60, 0x61, 0xce, 0xd4, 0xd5, 0xd6};
+    static const u8 legacy[] = {0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f,
+                                0x37, 0x3f, 0x60, 0x61, 0xce, 0xd4, 0xd5, 0xd6};
     for (unsigned i = 0; i < sizeof legacy; i++) {              // not in 64-bit mode
         u8 bytes[] = {legacy[i], 0x90, 0x90};
         last.vector = ~0ull;
         run_code(bytes, 3);
-        check(last.vector == UD && last.rip == (u64)buffer, "opcode %x: %d", (u64)legacy[i], last.vector);
+        check(last.vector == UD && last.rip == (u64)buffer, "opcode %x: %d", (u64)legacy[i],
+              last.vector);
     }
     expect_trap(UD, 0, 0, 0x9a, 0, 0, 0, 0, 0, 0);              // call far immediate
     expect_trap(UD, 0, 0, 0xea, 0, 0, 0, 0, 0, 0);              // jmp far immediate
@@ -68,8 +74,10 @@ static void undefined(void) {
     write_cr4(read_cr4() & ~CR4_DE);
     expect_none(0x0f, 0x21, 0xe0);                              // and without: dr6
     // Fifteen bytes are an instruction, sixteen are not.
-    expect_none(0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x90);
-    expect_trap(GP, 0, 0, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x90);
+    expect_none(0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e,
+                0x90);
+    expect_trap(GP, 0, 0, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e, 0x2e,
+                0x2e, 0x2e, 0x2e, 0x90);
 }
 
 static void load_mxcsr(u32 *v) { __asm__ volatile("ldmxcsr %0" : : "m"(*v)); }
@@ -116,10 +124,16 @@ static void floating_point(void) {
 
 static void read_at(u64 a) { (void)*(volatile u8 *)a; }
 static void read_by_stack(u64 a) {
-    __asm__ volatile("mov %%rbp, %%rbx; mov %0, %%rbp; mov (%%rbp), %%al; mov %%rbx, %%rbp" : : "r"(a) : "rax", "rbx");
+    __asm__ volatile("mov %%rbp, %%rbx; mov %0, %%rbp; mov (%%rbp), %%al; mov %%rbx, %%rbp"
+                     :
+                     : "r"(a)
+                     : "rax", "rbx");
 }
 static void push_by(u64 a) {
-    __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; push %%rax; mov %%rbx, %%rsp" : : "r"(a) : "rbx", "memory");
+    __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; push %%rax; mov %%rbx, %%rsp"
+                     :
+                     : "r"(a)
+                     : "rbx", "memory");
 }
 static void jump_to(u64 a) { __asm__ volatile("jmp *%0" : : "r"(a)); }
 static void return_to(u64 a) { __asm__ volatile("push %0; ret" : : "r"(a)); }
@@ -130,7 +144,10 @@ static void load_task(u64 s) { __asm__ volatile("ltr %w0" : : "r"(s)); }
 static void load_local(u64 s) { __asm__ volatile("lldt %w0" : : "r"(s)); }
 static void read_register(u64 r) { read_msr(r); }
 static void load_idt(u64 base) {
-    struct __attribute__((packed)) { u16 limit; u64 base; } p = {sizeof idt - 1, base};
+    struct __attribute__((packed)) {
+        u16 limit;
+        u64 base;
+    } p = {sizeof idt - 1, base};
     __asm__ volatile("lidt %0" : : "m"(p));
 }
 
@@ -190,7 +207,9 @@ static void protection(void) {
 }
 
 static void int_vector(void) { __asm__ volatile("int $0x55"); }
-static void divide(void) { __asm__ volatile("xor %%edx, %%edx; xor %%ecx, %%ecx; div %%ecx" : : : "rax", "rcx", "rdx"); }
+static void divide(void) {
+    __asm__ volatile("xor %%edx, %%edx; xor %%ecx, %%ecx; div %%ecx" : : : "rax", "rcx", "rdx");
+}
 static void breakpoint(void) { __asm__ volatile("int3"); }
 static void undefine(void) { __asm__ volatile("ud2"); }
 
@@ -233,7 +252,10 @@ static void gates(void) {
     expect_in(DOUBLE, 0, read_at, 0x7f0000000000, 0);
     idt[PF].type |= 0x8000;
     // Beyond the limit.
-    struct __attribute__((packed)) { u16 limit; u64 base; } p = {0x55 * 16 - 1, (u64)idt};
+    struct __attribute__((packed)) {
+        u16 limit;
+        u64 base;
+    } p = {0x55 * 16 - 1, (u64)idt};
     __asm__ volatile("lidt %0" : : "m"(p));
     expect_trap(GP, 0x55 * 8 + 2, 0, 0xcd, 0x55);
     p.limit = sizeof idt - 1;
@@ -260,7 +282,9 @@ static bool note_frame(struct Frame *f) {
 static u64 int_at(u64 sp) {
     u64 after;
     __asm__ volatile("mov %%rsp, %%rbx; mov %1, %%rsp; int $0x55; mov %%rsp, %0; mov %%rbx, %%rsp"
-                     : "=&r"(after) : "r"(sp) : "rbx", "memory");
+                     : "=&r"(after)
+                     : "r"(sp)
+                     : "rbx", "memory");
     return after;
 }
 
@@ -308,8 +332,11 @@ static void alignment(void) {
         write_cr0(i & 1 ? read_cr0() | CR0_AM : read_cr0() & ~CR0_AM);
         user_flags = i & 2 ? 2 | AC : 2;
         run_user(misaligned, where);
-        if (i == 3) check(last.vector == ALIGN && last.error == 0, "#AC: %d %x", last.vector, last.error);
-        else check(last.vector == USER_EXIT, "AM %d AC %d: vector %d", (u64)i & 1, (u64)i >> 1, last.vector);
+        if (i == 3)
+            check(last.vector == ALIGN && last.error == 0, "#AC: %d %x", last.vector, last.error);
+        else
+            check(last.vector == USER_EXIT, "AM %d AC %d: vector %d", (u64)i & 1, (u64)i >> 1,
+                  last.vector);
         user_flags = 2;
     }
     write_flags(read_flags() | AC);
@@ -319,9 +346,16 @@ static void alignment(void) {
 }
 
 void test_exceptions(void) {
-    static const struct { const char *name; void (*run)(void); } parts[] = {
-        {"undefined instructions", undefined}, {"floating point", floating_point},
-        {"protection", protection}, {"gates", gates}, {"frames", frames}, {"alignment", alignment},
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } parts[] = {
+        {"undefined instructions", undefined},
+        {"floating point", floating_point},
+        {"protection", protection},
+        {"gates", gates},
+        {"frames", frames},
+        {"alignment", alignment},
     };
     for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
         begin(parts[i].name);

@@ -1,12 +1,12 @@
 // External interrupts: 8259s, 8254, I/O APIC, local APIC, shadows and priorities (SDM Vol. 3A
 // chapter 11; data sheets of the 8259A, 8254 and 82093AA).
-#include "kernel.h"
+#include "interrupts.h"
 
-static volatile u64 arrived[256];
+volatile u64 arrived[256];
 static volatile u8 order[64];
 static volatile unsigned orders;
 static volatile u64 stopped_at;             // RIP of the interrupted instruction
-static void (*volatile acknowledge)(void);
+void (*volatile acknowledge)(void);
 
 static bool note(struct Frame *f) {
     if (f->vector < 32) return false;
@@ -17,19 +17,13 @@ static bool note(struct Frame *f) {
     return true;
 }
 
-static void forget(void) {
+void forget(void) {
     for (int i = 0; i < 256; i++) arrived[i] = 0;
     orders = 0;
     hook = note;
 }
 
-#define enable() __asm__ volatile("sti; nop" : : : "memory")
-#define disable() __asm__ volatile("cli" : : : "memory")
-// Waits with interrupts on; STI's shadow covers HLT, so that nothing is missed.
-#define wait() __asm__ volatile("sti; hlt; cli" : : : "memory")
-static void pause_for(u64 n) { for (volatile u64 i = 0; i < n; i++) {} }
-// Lets about a millisecond go by, by counter 2 of the 8254.
-static void settle(void) {
+void settle(void) {
     out8(0x61, (in8(0x61) & ~2) | 1);
     out8(0x43, 0xb0);
     out8(0x42, 1200 & 255), out8(0x42, 1200 >> 8);
@@ -39,21 +33,23 @@ static void settle(void) {
 // ---- The local APIC, by memory or by MSRs
 static bool x2apic;
 static bool has_x2apic(void) { return cpuid(1, 0).c >> 21 & 1; }
-static u32 apic_read(u32 r) {
+u32 apic_read(u32 r) {
     return x2apic ? read_msr(0x800 + (r >> 4)) : *(volatile u32 *)(0xfee00000ull + r);
 }
-static void apic_write(u32 r, u32 v) {
+void apic_write(u32 r, u32 v) {
     if (x2apic) write_msr(0x800 + (r >> 4), v);
     else *(volatile u32 *)(0xfee00000ull + r) = v;
 }
-static void apic_done(void) { apic_write(0xb0, 0); }
+void apic_done(void) { apic_write(0xb0, 0); }
 static void send_self(u8 vector) {
     if (x2apic) write_msr(0x830, 1 << 18 | vector);
     else apic_write(0x300, 1 << 18 | vector);
 }
-static bool in_bits(u32 base, u8 vector) { return apic_read(base + (vector >> 5) * 16) >> (vector & 31) & 1; }
+static bool in_bits(u32 base, u8 vector) {
+    return apic_read(base + (vector >> 5) * 16) >> (vector & 31) & 1;
+}
 
-static void apic_on(bool x2) {
+void apic_on(bool x2) {
     x2 &= has_x2apic();
     u64 base = read_msr(0x1b);
     if (x2apic) write_msr(0x1b, base & ~0xc00ull);      // through off: there is no other way
@@ -67,7 +63,7 @@ static void apic_on(bool x2) {
 }
 
 // ---- The 8259s
-static void pic_start(u8 base, u8 masks) {
+void pic_start(u8 base, u8 masks) {
     out8(0x20, 0x11), out8(0xa0, 0x11);
     out8(0x21, base), out8(0xa1, base + 8);
     out8(0x21, 4), out8(0xa1, 2);
@@ -129,8 +125,14 @@ static void pic(void) {
     apic_write(0x350, 1 << 16);
 }
 
-static u32 io_read(u32 r) { *(volatile u32 *)0xfec00000ull = r; return *(volatile u32 *)0xfec00010ull; }
-static void io_write(u32 r, u32 v) { *(volatile u32 *)0xfec00000ull = r; *(volatile u32 *)0xfec00010ull = v; }
+static u32 io_read(u32 r) {
+    *(volatile u32 *)0xfec00000ull = r;
+    return *(volatile u32 *)0xfec00010ull;
+}
+static void io_write(u32 r, u32 v) {
+    *(volatile u32 *)0xfec00000ull = r;
+    *(volatile u32 *)0xfec00010ull = v;
+}
 
 static void io_apic(void) {
     apic_on(false);
@@ -155,7 +157,8 @@ static void io_apic(void) {
     settle();
     disable();
     check(!arrived[0x61], "a masked pin");
-    for (u32 i = 0; i < pins; i++) check(io_read(0x10 + 2 * i) & 1 << 16, "pin %d is masked", (u64)i);
+    for (u32 i = 0; i < pins; i++)
+        check(io_read(0x10 + 2 * i) & 1 << 16, "pin %d is masked", (u64)i);
 }
 
 static void self(void) {
@@ -167,8 +170,10 @@ static void self(void) {
         check(in_bits(0x200, 0x71) && !arrived[0x71], "IRR with interrupts off");
         enable();
         pause_for(5);
-        check(arrived[0x71] == 1 && in_bits(0x100, 0x71) && !in_bits(0x200, 0x71), "in service: %d", arrived[0x71]);
-        check((apic_read(0xa0) & 0xf0) == 0x70, "the processor's priority: %x", (u64)apic_read(0xa0));
+        check(arrived[0x71] == 1 && in_bits(0x100, 0x71) && !in_bits(0x200, 0x71), "in service: %d",
+              arrived[0x71]);
+        check((apic_read(0xa0) & 0xf0) == 0x70, "the processor's priority: %x",
+              (u64)apic_read(0xa0));
         // Lower and equal classes wait, a higher one comes.
         send_self(0x61);
         send_self(0x7f);
@@ -190,13 +195,15 @@ static void self(void) {
         // The task priority, which CR8 shows.
         for (u64 priority = 0; priority < 16; priority++) {
             write_cr8(priority);
-            check((apic_read(0x80) & 0xff) == priority << 4, "TPR %x for CR8 %d", (u64)apic_read(0x80), priority);
+            check((apic_read(0x80) & 0xff) == priority << 4, "TPR %x for CR8 %d",
+                  (u64)apic_read(0x80), priority);
             check(read_cr8() == priority, "CR8 %d", read_cr8());
             forget();
             send_self(0x95);
             enable();
             pause_for(5);
-            check(arrived[0x95] == (priority < 9), "vector 0x95 with CR8 = %d: %d", priority, arrived[0x95]);
+            check(arrived[0x95] == (priority < 9), "vector 0x95 with CR8 = %d: %d", priority,
+                  arrived[0x95]);
             write_cr8(0);
             pause_for(5);
             check(arrived[0x95] == 1, "vector 0x95 after CR8 = 0: %d", arrived[0x95]);
@@ -214,7 +221,8 @@ static void self(void) {
         pause_for(10);
         disable();
         check(orders == 9, "%d of nine", (u64)orders);
-        for (unsigned i = 0; i < 9; i++) check(order[i] == 0xe0 - 0x10 * i, "number %d: %x", (u64)i, (u64)order[i]);
+        for (unsigned i = 0; i < 9; i++)
+            check(order[i] == 0xe0 - 0x10 * i, "number %d: %x", (u64)i, (u64)order[i]);
         acknowledge = 0;
     }
     if (!x2apic) return;
@@ -230,7 +238,8 @@ static void self(void) {
     disable();
     check(arrived[0x99] == 1, "SELF IPI");
     apic_done();
-    check(guarded(write_msr, 0x1b, (read_msr(0x1b) & ~0xc00ull) | 0x800) && last.vector == GP, "x2APIC straight back to xAPIC");
+    check(guarded(write_msr, 0x1b, (read_msr(0x1b) & ~0xc00ull) | 0x800) && last.vector == GP,
+          "x2APIC straight back to xAPIC");
     apic_on(false);
     check((*(volatile u32 *)0xfee00030ull & 0xff) >= 0x10, "the version");
 }
@@ -239,7 +248,10 @@ static void shadows(void) {
     apic_on(true);
     forget();
     acknowledge = apic_done;
-    if (!x2apic) { check(true, ""); return; }
+    if (!x2apic) {
+        check(true, "");
+        return;
+    }
     u64 at;
     // STI holds interrupts back for one instruction; a second STI does not prolong it.
     send_self(0x71);
@@ -247,19 +259,27 @@ static void shadows(void) {
     check(arrived[0x71] == 1 && stopped_at == at, "after STI: at %x, want %x", stopped_at, at);
     send_self(0x71);
     __asm__ volatile("sti; sti; 1: nop; cli; lea 1b(%%rip), %0" : "=r"(at) : : "memory");
-    check(arrived[0x71] == 2 && stopped_at == at, "after STI twice: at %x, want %x", stopped_at, at);
+    check(arrived[0x71] == 2 && stopped_at == at, "after STI twice: at %x, want %x", stopped_at,
+          at);
     // STI; CLI lets nothing through.
     send_self(0x71);
     __asm__ volatile("sti; cli; nop" : : : "memory");
     check(arrived[0x71] == 2, "between STI and CLI");
-    __asm__ volatile("pushfq; orq $0x200, (%%rsp); popfq; 1: nop; cli; lea 1b(%%rip), %0" : "=r"(at) : : "memory", "cc");
-    check(arrived[0x71] == 3 && stopped_at == at, "POPF has no shadow: at %x, want %x", stopped_at, at);
+    __asm__ volatile("pushfq; orq $0x200, (%%rsp); popfq; 1: nop; cli; lea 1b(%%rip), %0"
+                     : "=r"(at)
+                     :
+                     : "memory", "cc");
+    check(arrived[0x71] == 3 && stopped_at == at, "POPF has no shadow: at %x, want %x", stopped_at,
+          at);
     // MOV SS with interrupts on.
-    __asm__ volatile("mov %%ss, %%eax; sti; nop\n"
-                     "mov $0x83f, %%ecx; mov $0x71, %%ebx; xor %%edx, %%edx; mov %%ss, %%esi; mov %%ebx, %%eax\n"
-                     "cli; wrmsr; pushfq; orq $0x200, (%%rsp)\n"
-                     "popfq; 1: mov %%esi, %%ss; nop; cli; lea 1b(%%rip), %0"
-                     : "=r"(at) : : "rax", "rbx", "rcx", "rdx", "rsi", "memory", "cc");
+    __asm__ volatile(
+        "mov %%ss, %%eax; sti; nop\n"
+        "mov $0x83f, %%ecx; mov $0x71, %%ebx; xor %%edx, %%edx; mov %%ss, %%esi; mov %%ebx, %%eax\n"
+        "cli; wrmsr; pushfq; orq $0x200, (%%rsp)\n"
+        "popfq; 1: mov %%esi, %%ss; nop; cli; lea 1b(%%rip), %0"
+        : "=r"(at)
+        :
+        : "rax", "rbx", "rcx", "rdx", "rsi", "memory", "cc");
     check(arrived[0x71] == 4 && stopped_at == at, "before MOV SS: at %x, want %x", stopped_at, at);
     // HLT wakes, past itself.
     send_self(0x71);
@@ -270,144 +290,15 @@ static void shadows(void) {
 }
 
 void test_interrupts(void) {
-    static const struct { const char *name; void (*run)(void); } parts[] = {
-        {"8259 and 8254", pic}, {"I/O APIC", io_apic}, {"local APIC", self}, {"shadows", shadows},
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } parts[] = {
+        {"8259 and 8254", pic},
+        {"I/O APIC", io_apic},
+        {"local APIC", self},
+        {"shadows", shadows},
     };
-    for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
-        begin(parts[i].name);
-        parts[i].run();
-        disable();
-        hook = 0;
-        end();
-    }
-}
-
-// ---- Timers
-static void one_shot(void) {
-    apic_on(true);
-    forget();
-    acknowledge = apic_done;
-    apic_write(0x3e0, 0xb);                 // divide by 1
-    for (u32 count = 100; count < 100000; count *= 5) {
-        arrived[0x55] = 0;
-        apic_write(0x320, 0x55);
-        apic_write(0x380, count);
-        u32 left = apic_read(0x390);
-        check(left <= count, "the count grew: %d", (u64)left);
-        while (!arrived[0x55]) wait();
-        check(arrived[0x55] == 1 && apic_read(0x390) == 0, "one shot of %d", (u64)count);
-    }
-    arrived[0x55] = 0;
-    apic_write(0x380, 50000);
-    apic_write(0x380, 0);                   // 0 stops it
-    enable();
-    settle();
-    disable();
-    check(!arrived[0x55], "a stopped timer");
-    apic_write(0x320, 1 << 16 | 0x55);
-    apic_write(0x380, 100);
-    enable();
-    settle();
-    disable();
-    check(!arrived[0x55], "a masked timer");
-}
-
-static void periodic(void) {
-    apic_on(true);
-    forget();
-    acknowledge = apic_done;
-    for (u32 divide = 0; divide < 4; divide++) {
-        apic_write(0x3e0, divide);
-        apic_write(0x320, 1 << 17 | 0x56);
-        arrived[0x56] = 0;
-        apic_write(0x380, 5000);
-        u64 start = read_tsc();
-        while (arrived[0x56] < 10) wait();
-        check(read_tsc() > start, "time went on");
-        apic_write(0x380, 0);
-        u64 n = arrived[0x56];
-        enable();
-        settle();
-        disable();
-        check(arrived[0x56] <= n + 1, "a periodic timer that was stopped");
-    }
-    // The current count starts anew from the initial one.
-    apic_write(0x320, 1 << 16 | 1 << 17);
-    apic_write(0x3e0, 0xb);
-    apic_write(0x380, 1000000);
-    u32 a = apic_read(0x390), b = apic_read(0x390);
-    check(a <= 1000000 && b <= a, "the count goes down: %d, %d", (u64)a, (u64)b);
-    apic_write(0x380, 0);
-}
-
-static void deadline(void) {
-    if (!(cpuid(1, 0).c >> 24 & 1)) { check(true, ""); return; }
-    apic_on(true);
-    forget();
-    acknowledge = apic_done;
-    apic_write(0x320, 2 << 17 | 0x57);
-    for (u64 ahead = 1000; ahead < 1000000; ahead *= 10) {
-        arrived[0x57] = 0;
-        u64 when = read_tsc() + ahead;
-        write_msr(0x6e0, when);
-        u64 armed = read_msr(0x6e0);
-        check(armed == when || (armed == 0 && read_tsc() >= when), "the deadline reads back: %x", armed);
-        while (!arrived[0x57]) wait();
-        check(read_tsc() >= when, "too early by %d", when - read_tsc());
-        check(read_msr(0x6e0) == 0 && arrived[0x57] == 1, "disarmed once it came");
-    }
-    arrived[0x57] = 0;
-    write_msr(0x6e0, 1);                    // the past: at once
-    enable();
-    pause_for(5);
-    disable();
-    check(arrived[0x57] == 1, "a deadline in the past");
-    write_msr(0x6e0, read_tsc() + 5000);
-    write_msr(0x6e0, 0);
-    enable();
-    settle();
-    disable();
-    check(arrived[0x57] == 1, "a disarmed deadline");
-    // In the other modes the register is not writable to effect.
-    apic_write(0x320, 0x57);
-    write_msr(0x6e0, read_tsc() + 1);
-    check(read_msr(0x6e0) == 0, "a deadline outside its mode");
-    apic_write(0x320, 1 << 16);
-}
-
-static void counters(void) {
-    u64 last_tsc = read_tsc();
-    for (int i = 0; i < 1000; i++) {
-        u64 now = read_tsc();
-        check(now > last_tsc, "the TSC went from %d to %d", last_tsc, now);
-        last_tsc = now;
-    }
-    // Counter 2 of the 8254, through port 0x61, as delay loops use it.
-    out8(0x61, (in8(0x61) & ~2) | 1);
-    out8(0x43, 0xb0);
-    out8(0x42, 0xff), out8(0x42, 0x0f);
-    u64 polls = 0;
-    while (!(in8(0x61) & 0x20) && polls < 100000000) polls++;
-    check(in8(0x61) & 0x20, "the output of counter 2");
-    // A latched count goes down.
-    out8(0x43, 0x34);
-    out8(0x40, 0xff), out8(0x40, 0xff);
-    u16 before = 0xffff;
-    for (int i = 0; i < 5; i++) {
-        pause_for(2000);
-        out8(0x43, 0);
-        u16 now = in8(0x40);
-        now |= in8(0x40) << 8;
-        check(now < before, "counter 0 went from %d to %d", (u64)before, (u64)now);
-        before = now;
-    }
-}
-
-void test_timers(void) {
-    static const struct { const char *name; void (*run)(void); } parts[] = {
-        {"one shot", one_shot}, {"periodic", periodic}, {"TSC deadline", deadline}, {"counters", counters},
-    };
-    pic_start(0x50, 0xff);
     for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
         begin(parts[i].name);
         parts[i].run();

@@ -30,9 +30,13 @@ static void compare(u64 a) {
 
 // Every way to straddle two pages, with either one missing or read-only.
 static void crossing(void) {
-    static const struct { void (*run)(u64); u64 size; bool writes; } kinds[] = {
-        {load16, 2, 0}, {load32, 4, 0}, {load64, 8, 0}, {store16, 2, 1}, {store32, 4, 1},
-        {store64, 8, 1}, {add64, 8, 1}, {compare, 8, 1},
+    static const struct {
+        void (*run)(u64);
+        u64 size;
+        bool writes;
+    } kinds[] = {
+        {load16, 2, 0},  {load32, 4, 0},  {load64, 8, 0}, {store16, 2, 1},
+        {store32, 4, 1}, {store64, 8, 1}, {add64, 8, 1},  {compare, 8, 1},
     };
     for (unsigned k = 0; k < sizeof kinds / sizeof *kinds; k++)
         for (u64 before = 1; before < kinds[k].size; before++)
@@ -50,7 +54,8 @@ static void crossing(void) {
                       (u64)state);
                 if (!faulted) {
                     check((old != *(u64 *)((u8 *)page[0] + PAGE - 8)) | (next != page[1][0])
-                              | !kinds[k].writes | (kinds[k].run == compare), "nothing was written");
+                              | !kinds[k].writes | (kinds[k].run == compare),
+                          "nothing was written");
                     continue;
                 }
                 bool is_first = bad1;
@@ -58,11 +63,13 @@ static void crossing(void) {
                 if (bad1 && bad2) is_first = last_cr2 == at;
                 u64 r = is_first ? first : second;
                 check(last.vector == PF && last_cr2 == (is_first ? at : edge)
-                          && (last.error & 1) == (r & P) && (last.error & ~1ull) == (kinds[k].writes ? 2 : 0),
+                          && (last.error & 1) == (r & P)
+                          && (last.error & ~1ull) == (kinds[k].writes ? 2 : 0),
                       "kind %d before %d state %d: error %x CR2 %x", (u64)k, before, (u64)state,
                       last.error, last_cr2);
                 check(old == *(u64 *)((u8 *)page[0] + PAGE - 8) && next == page[1][0],
-                      "kind %d before %d state %d: half of it was written", (u64)k, before, (u64)state);
+                      "kind %d before %d state %d: half of it was written", (u64)k, before,
+                      (u64)state);
             }
 }
 
@@ -109,45 +116,66 @@ static void strings(void) {
                   && last.rsi == edge && last_cr2 == edge && last.rcx == 64 - short_of / 8,
               "REP MOVSQ from a missing page: RSI %x", last.rsi);
         check(guarded(rep_movsb, edge - short_of, (u64)page[2] + 1) && last.rdi == edge
-                  && last.rcx == 512 - short_of && last_cr2 == edge, "REP MOVSB: %x", last.rdi);
+                  && last.rcx == 512 - short_of && last_cr2 == edge,
+              "REP MOVSB: %x", last.rdi);
         check(guarded(rep_stos, edge - short_of, 0) && last.rdi == edge && last.error == 2
-                  && last.rcx == 64 - short_of / 8, "REP STOSQ: RDI %x", last.rdi);
+                  && last.rcx == 64 - short_of / 8,
+              "REP STOSQ: RDI %x", last.rdi);
         for (u64 i = 0; i < short_of / 8; i++) check(end[i] == 5, "word %d", i);
         // An unaligned element straddles the edge: it is not written at all.
         fill();
-        check(guarded(rep_stos, edge - short_of - 4, 0) && last.rdi == edge - 4
-                  && last_cr2 == edge, "REP STOSQ across the edge: %x", last.rdi);
+        check(guarded(rep_stos, edge - short_of - 4, 0) && last.rdi == edge - 4 && last_cr2 == edge,
+              "REP STOSQ across the edge: %x", last.rdi);
         check(((u8 *)page[0])[PAGE - 1] == (u8)(PAGE - 1), "half an element was written");
         for (u64 i = 0; i < PAGE; i++) ((u8 *)page[0])[i] = 1;
         check(guarded(rep_scas, edge - short_of, 0) && last.rdi == edge && last.error == 0
-                  && last.rcx == 512 - short_of, "REPNE SCASB: %x", last.rdi);
+                  && last.rcx == 512 - short_of,
+              "REPNE SCASB: %x", last.rdi);
         for (u64 i = 0; i < PAGE; i++) ((u8 *)page[2])[i] = 1;
         check(guarded(rep_cmps, edge - short_of, (u64)page[2]) && last.rdi == edge
-                  && last.rcx == 512 - short_of, "REPE CMPSB: %x", last.rdi);
+                  && last.rcx == 512 - short_of,
+              "REPE CMPSB: %x", last.rdi);
         // Downwards, out of the bottom of page 1.
         map(0, 0);
         map(1, P | W);
         check(guarded(rep_movs_down, edge + short_of - 8, (u64)page[2] + 2048)
                   && last.rdi == edge - 8 && last_cr2 == edge - 8 && (last.rflags & DF)
-                  && last.rcx == 64 - short_of / 8, "REP MOVSQ downwards: %x", last.rdi);
+                  && last.rcx == 64 - short_of / 8,
+              "REP MOVSQ downwards: %x", last.rdi);
     }
 }
 
 static void push_at(u64 sp) {
-    __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; push %%rax; mov %%rbx, %%rsp" : : "r"(sp) : "rbx", "memory");
+    __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; push %%rax; mov %%rbx, %%rsp"
+                     :
+                     : "r"(sp)
+                     : "rbx", "memory");
 }
 static void call_at(u64 sp) {
-    __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; call 1f; 1: mov %%rbx, %%rsp" : : "r"(sp) : "rbx", "memory");
+    __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; call 1f; 1: mov %%rbx, %%rsp"
+                     :
+                     : "r"(sp)
+                     : "rbx", "memory");
 }
 static void pop_at(u64 sp) {
-    __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; pop %%rax; mov %%rbx, %%rsp" : : "r"(sp) : "rax", "rbx", "memory");
+    __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; pop %%rax; mov %%rbx, %%rsp"
+                     :
+                     : "r"(sp)
+                     : "rax", "rbx", "memory");
 }
 static void enter_at(u64 sp) {
-    __asm__ volatile("mov %%rsp, %%rbx; mov %%rbp, %%rcx; mov %0, %%rsp; enter $32, $0; mov %%rcx, %%rbp;"
-                     "mov %%rbx, %%rsp" : : "r"(sp) : "rbx", "rcx", "memory");
+    __asm__ volatile(
+        "mov %%rsp, %%rbx; mov %%rbp, %%rcx; mov %0, %%rsp; enter $32, $0; mov %%rcx, %%rbp;"
+        "mov %%rbx, %%rsp"
+        :
+        : "r"(sp)
+        : "rbx", "rcx", "memory");
 }
 static void pop_to(u64 sp, u64 to) {
-    __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; popq (%1); mov %%rbx, %%rsp" : : "r"(sp), "r"(to) : "rbx", "memory");
+    __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; popq (%1); mov %%rbx, %%rsp"
+                     :
+                     : "r"(sp), "r"(to)
+                     : "rbx", "memory");
 }
 
 // An instruction that faults on its stack leaves RSP as it was. The fault's own frame needs a good
@@ -162,17 +190,19 @@ static void stacks(void) {
     static void (*const pushes[])(u64) = {push_at, call_at, enter_at};
     for (int i = 0; i < 3; i++) {
         check(guarded(pushes[i], edge, 0) && last.vector == PF && last.rsp == edge
-                  && last_cr2 == edge - 8 && last.error == 2, "push %d: RSP %x CR2 %x", (u64)i,
-              last.rsp, last_cr2);
+                  && last_cr2 == edge - 8 && last.error == 2,
+              "push %d: RSP %x CR2 %x", (u64)i, last.rsp, last_cr2);
     }
     map(0, P | W);
     map(1, 0);
     check(guarded(pop_at, edge, 0) && last.rsp == edge && last_cr2 == edge && last.error == 0,
           "POP: RSP %x", last.rsp);
     check(guarded(pop_to, edge - 8, edge) && last.rsp == edge - 8 && last_cr2 == edge
-              && last.error == 2, "POP to a missing page: RSP %x", last.rsp);
+              && last.error == 2,
+          "POP to a missing page: RSP %x", last.rsp);
     check(!guarded(pop_to, edge - 16, edge - 8), "POP to memory");
-    check(((u64 *)((u8 *)page[0] + PAGE - 16))[0] == ((u64 *)((u8 *)page[0] + PAGE - 16))[1], "POP");
+    check(((u64 *)((u8 *)page[0] + PAGE - 16))[0] == ((u64 *)((u8 *)page[0] + PAGE - 16))[1],
+          "POP");
     idt[PF].type &= ~7;
 }
 
@@ -189,7 +219,8 @@ static void code(void) {
         check(!guarded(touch_fetch, edge - before, 0), "code across the edge");
         map(1, 0);
         check(guarded(touch_fetch, edge - before, 0) && last.error == 16 && last_cr2 == edge
-                  && last.rip == (before == 10 ? edge : edge - before), "missing: CR2 %x RIP %x", last_cr2, last.rip);
+                  && last.rip == (before == 10 ? edge : edge - before),
+              "missing: CR2 %x RIP %x", last_cr2, last.rip);
         map(1, P | NX);
         check(guarded(touch_fetch, edge - before, 0) && last.error == 17 && last_cr2 == edge,
               "not executable: error %x CR2 %x", last.error, last_cr2);
@@ -207,17 +238,23 @@ static void code(void) {
     invlpg(c.va + 2 * PAGE);
     for (u32 i = 0; i < 64; i++) {
         volatile u8 *alias = (volatile u8 *)(c.va + (i & 1 ? 2 : 0) * PAGE);
-        alias[0] = 0xb8;                    // mov $i, %eax; ret
+        alias[0] = 0xb8; // mov $i, %eax; ret
         *(volatile u32 *)(alias + 1) = i;
         alias[5] = 0xc3;
-        u32 got = ((u32 (*)(void))c.va)();
+        u32 got = ((u32(*)(void))c.va)();
         check(got == i, "code written by an alias: %d", (u64)got);
     }
 }
 
 void test_memory(void) {
-    static const struct { const char *name; void (*run)(void); } parts[] = {
-        {"page crossing", crossing}, {"strings", strings}, {"stacks", stacks}, {"code", code},
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } parts[] = {
+        {"page crossing", crossing},
+        {"strings", strings},
+        {"stacks", stacks},
+        {"code", code},
     };
     for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
         begin(parts[i].name);

@@ -7,7 +7,7 @@
 
 static u64 gate_low(u16 selector, u64 target, u64 dpl) {
     return (target & 0xffff) | (u64)selector << 16 | (0x8cull | dpl << 5) << 40
-        | (target & 0xffff0000) << 32;
+           | (target & 0xffff0000) << 32;
 }
 
 static void set_call_gate(u16 gate, u16 selector, u64 target, u64 dpl) {
@@ -15,16 +15,24 @@ static void set_call_gate(u16 gate, u16 selector, u64 target, u64 dpl) {
     AT(gate + 8) = target >> 32;
 }
 
-struct __attribute__((packed)) FarPointer { u64 offset; u16 selector; };
+struct __attribute__((packed)) FarPointer {
+    u64 offset;
+    u16 selector;
+};
 static struct FarPointer pointer;
 static volatile u64 seen_cs, seen_ss, seen_rsp, seen[4];
 
 // What gates lead to: notes where it is, and returns far.
 __attribute__((naked)) static void gate_target(void) {
-    __asm__ volatile("mov %%cs, seen_cs(%%rip); mov %%ss, seen_ss(%%rip); mov %%rsp, seen_rsp(%%rip)\n"
-                     "mov (%%rsp), %%rcx; mov %%rcx, seen(%%rip); mov 8(%%rsp), %%rcx; mov %%rcx, 8+seen(%%rip)\n"
-                     "mov 16(%%rsp), %%rcx; mov %%rcx, 16+seen(%%rip); mov 24(%%rsp), %%rcx; mov %%rcx, 24+seen(%%rip)\n"
-                     "lretq" : : "i"(0));
+    __asm__ volatile(
+        "mov %%cs, seen_cs(%%rip); mov %%ss, seen_ss(%%rip); mov %%rsp, seen_rsp(%%rip)\n"
+        "mov (%%rsp), %%rcx; mov %%rcx, seen(%%rip)\n"
+        "mov 8(%%rsp), %%rcx; mov %%rcx, 8+seen(%%rip)\n"
+        "mov 16(%%rsp), %%rcx; mov %%rcx, 16+seen(%%rip)\n"
+        "mov 24(%%rsp), %%rcx; mov %%rcx, 24+seen(%%rip)\n"
+        "lretq"
+        :
+        : "i"(0));
 }
 static void call_far(struct FarPointer *p) {
     __asm__ volatile("rex.w lcall *(%0)" : : "r"(p) : "rcx", "memory");
@@ -35,26 +43,35 @@ static void call_far_user(struct FarPointer *p) {
 static void jump_far(struct FarPointer *p) { __asm__ volatile("rex.w ljmp *(%0)" : : "r"(p)); }
 
 #define expect_far(vec, err, fn)                                                                   \
-    do { last.vector = ~0ull; guarded(fn, &pointer, 0);                                            \
+    do {                                                                                           \
+        last.vector = ~0ull;                                                                       \
+        guarded(fn, &pointer, 0);                                                                  \
         check(last.vector == (vec) && last.error == (err), "line %d: vector %d error %x",          \
-              (u64)__LINE__, last.vector, last.error); } while (0)
+              (u64)__LINE__, last.vector, last.error);                                             \
+    } while (0)
 
 static void call_gates(void) {
     u16 gate = FREE(0);
     set_call_gate(gate, KERNEL_CODE, (u64)gate_target, 3);
     pointer = (struct FarPointer){0x1234, gate};
-    check(!guarded(call_far, &pointer, 0), "a call gate from ring 0: vector %d error %x", last.vector, last.error);
-    check((seen_cs & 0xffff) == KERNEL_CODE && seen[1] == KERNEL_CODE, "CS %x on the stack %x", seen_cs, seen[1]);
+    check(!guarded(call_far, &pointer, 0), "a call gate from ring 0: vector %d error %x",
+          last.vector, last.error);
+    check((seen_cs & 0xffff) == KERNEL_CODE && seen[1] == KERNEL_CODE, "CS %x on the stack %x",
+          seen_cs, seen[1]);
     // From ring 3: to RSP0, with SS and RSP of before; back by RETF.
     run_user(call_far_user, AS_USER(&pointer));
-    check(last.vector == USER_EXIT && last.cs == USER_CODE && last.ss == USER_DATA, "a call gate from ring 3: vector %d error %x", last.vector, last.error);
-    check((seen_cs & 0xffff) == KERNEL_CODE && (seen_ss & 0xffff) == 0, "in the gate CS %x SS %x", seen_cs, seen_ss);
-    check(seen_rsp == task.rsp[0] - 32 && seen[1] == USER_CODE && seen[3] == USER_DATA, "the gate's stack: RSP %x CS %x SS %x", seen_rsp, seen[1], seen[3]);
+    check(last.vector == USER_EXIT && last.cs == USER_CODE && last.ss == USER_DATA,
+          "a call gate from ring 3: vector %d error %x", last.vector, last.error);
+    check((seen_cs & 0xffff) == KERNEL_CODE && (seen_ss & 0xffff) == 0, "in the gate CS %x SS %x",
+          seen_cs, seen_ss);
+    check(seen_rsp == task.rsp[0] - 32 && seen[1] == USER_CODE && seen[3] == USER_DATA,
+          "the gate's stack: RSP %x CS %x SS %x", seen_rsp, seen[1], seen[3]);
     check(seen[2] == last.rsp, "RSP of before: %x, later %x", seen[2], last.rsp);
     // Refusals.
     set_call_gate(gate, KERNEL_CODE, (u64)gate_target, 0);
     run_user(call_far_user, AS_USER(&pointer));
-    check(last.vector == GP && last.error == gate, "a gate of DPL 0 from ring 3: %d %x", last.vector, last.error);
+    check(last.vector == GP && last.error == gate, "a gate of DPL 0 from ring 3: %d %x",
+          last.vector, last.error);
     AT(gate) &= ~(1ull << 47);
     expect_far(NP, gate, call_far);
     set_call_gate(gate, FLAT_DATA, (u64)gate_target, 3);
@@ -85,10 +102,12 @@ static void call_gates(void) {
     // A conforming segment keeps the caller's privilege.
     pointer = (struct FarPointer){AS_USER(user_read), CONFORMING_CODE};
     run_user(jump_far, AS_USER(&pointer));
-    check(last.vector == USER_EXIT && last.cs == (CONFORMING_CODE | 3), "conforming code from ring 3: CS %x vector %d", last.cs, last.vector);
+    check(last.vector == USER_EXIT && last.cs == (CONFORMING_CODE | 3),
+          "conforming code from ring 3: CS %x vector %d", last.cs, last.vector);
     pointer.selector = KERNEL_CODE;
     run_user(jump_far, AS_USER(&pointer));
-    check(last.vector == GP && last.error == KERNEL_CODE, "kernel code from ring 3: %d", last.vector);
+    check(last.vector == GP && last.error == KERNEL_CODE, "kernel code from ring 3: %d",
+          last.vector);
 }
 
 // ---- Descriptors asked about
@@ -96,13 +115,24 @@ static void call_gates(void) {
     static bool name(u64 selector, u64 *value) {                                                   \
         bool zero;                                                                                 \
         *value = 0x5555;                                                                           \
-        __asm__ volatile(instruction "; setz %1" : "+r"(*value), "=q"(zero) : "r"(selector) : "cc"); \
+        __asm__ volatile(instruction "; setz %1"                                                   \
+                         : "+r"(*value), "=q"(zero)                                                \
+                         : "r"(selector)                                                           \
+                         : "cc");                                                                  \
         return zero;                                                                               \
     }
 ASK(ask_rights, "lar %2, %0")
 ASK(ask_limit, "lsl %2, %0")
-static bool can_read(u64 s) { bool z; __asm__ volatile("verr %w1; setz %0" : "=q"(z) : "r"(s) : "cc"); return z; }
-static bool can_write(u64 s) { bool z; __asm__ volatile("verw %w1; setz %0" : "=q"(z) : "r"(s) : "cc"); return z; }
+static bool can_read(u64 s) {
+    bool z;
+    __asm__ volatile("verr %w1; setz %0" : "=q"(z) : "r"(s) : "cc");
+    return z;
+}
+static bool can_write(u64 s) {
+    bool z;
+    __asm__ volatile("verw %w1; setz %0" : "=q"(z) : "r"(s) : "cc");
+    return z;
+}
 
 static void asking(void) {
     u64 v;
@@ -132,7 +162,10 @@ static void asking(void) {
     AT(s) = 0x00cf99000000ffff;             // execute only
     check(!can_read(s), "VERR of execute-only code");
     // The table registers.
-    struct __attribute__((packed)) { u16 limit; u64 base; } p;
+    struct __attribute__((packed)) {
+        u16 limit;
+        u64 base;
+    } p;
     __asm__ volatile("sgdt %0" : "=m"(p));
     check(p.base == (u64)gdt && (p.limit & 7) == 7, "SGDT");
     __asm__ volatile("sidt %0" : "=m"(p));
@@ -141,7 +174,8 @@ static void asking(void) {
     check((v & 0xffff) == TASK, "STR %x", v);
     // A local table.
     static u64 local[4] = {0, 0x00cf93000000ffff, 0x42cf93111111ffff, 0};
-    AT(LOCAL_TABLE) = 0x0000820000000000 | ((u64)local & 0xffffff) << 16 | 23 | ((u64)local & 0xff000000) << 32;
+    AT(LOCAL_TABLE) = 0x0000820000000000 | ((u64)local & 0xffffff) << 16 | 23
+                      | ((u64)local & 0xff000000) << 32;
     AT(LOCAL_TABLE + 8) = (u64)local >> 32;
     __asm__ volatile("lldt %w0" : : "r"(LOCAL_TABLE));
     __asm__ volatile("sldt %0" : "=r"(v));
@@ -149,7 +183,8 @@ static void asking(void) {
     check(ask_limit(0x0c, &v) && v == 0xffffffff, "LSL in the local table");
     check(!ask_limit(0x1c, &v), "LSL beyond the local table");
     __asm__ volatile("mov %w0, %%fs" : : "r"(0x14));
-    check(read_msr(0xc0000100) == 0x42111111, "a base by the local table: %x", read_msr(0xc0000100));
+    check(read_msr(0xc0000100) == 0x42111111, "a base by the local table: %x",
+          read_msr(0xc0000100));
     __asm__ volatile("mov %w0, %%fs; lldt %w0" : : "r"(0));
 }
 
@@ -178,8 +213,12 @@ static void put_code(const u8 *bytes, int count) {
 // Goes to `cs`:CODE_BASE with a stack at `ss`, by IRETQ.
 static u64 go_ss, go_rsp;
 static void go(u64 cs, u64 offset) {
-    __asm__ volatile("mov $0x11111111, %%eax; mov $0x22222222, %%ebx; push %2; push %3; push $2; push %0; push %1; iretq"
-                     : : "r"(cs), "r"(offset), "m"(go_ss), "m"(go_rsp) : "rax", "rbx", "memory");
+    __asm__ volatile(
+        "mov $0x11111111, %%eax; mov $0x22222222, %%ebx\n"
+        "push %2; push %3; push $2; push %0; push %1; iretq"
+        :
+        : "r"(cs), "r"(offset), "m"(go_ss), "m"(go_rsp)
+        : "rax", "rbx", "memory");
 }
 
 static void compatibility(void) {
@@ -191,7 +230,7 @@ static void compatibility(void) {
         0x6a, 0x07,                         // push 7: four bytes
         0x59,                               // pop ecx
         0x89, 0xe2,                         // mov edx, esp
-        0x66, 0x68, 0x34, 0x12,             // push word
+        0x66, 0x68,      0x34, 0x12,             // push word
         0x29, 0xe2,                         // sub edx, esp
         0xcd, USER_EXIT,
     };
@@ -200,40 +239,48 @@ static void compatibility(void) {
         go_ss = ring ? USER_DATA : FLAT_DATA;
         go_rsp = CODE_BASE + 0x1f00;
         guarded(go, ring ? USER_CODE32 : CODE32, CODE_BASE);
-        check(last.vector == USER_EXIT && last.cs == (ring ? USER_CODE32 : CODE32) && last.rip == CODE_BASE + sizeof code32
-                  && last.rax == 0x33333334 && last.rcx == 7 && last.rdx == 2,
-              "32-bit code in ring %d: vector %d RAX %x RCX %x RDX %x", (u64)ring, last.vector, last.rax, last.rcx, last.rdx);
+        check(last.vector == USER_EXIT && last.cs == (ring ? USER_CODE32 : CODE32)
+                  && last.rip == CODE_BASE + sizeof code32 && last.rax == 0x33333334
+                  && last.rcx == 7 && last.rdx == 2,
+              "32-bit code in ring %d: vector %d RAX %x RCX %x RDX %x", (u64)ring, last.vector,
+              last.rax, last.rcx, last.rdx);
     }
     // Addresses wrap at 4 GiB, and limits count.
-    static const u8 wrap[] = {0xbb, 0xf0, 0xff, 0xff, 0xff,                 // mov ebx, -16
-                              0x2e, 0x8a, 0x83, 0x10, 0, 0, 0x80,           // mov al, cs:[ebx + 0x80000010]
+    static const u8 wrap[] = {0xbb, 0xf0,     0xff, 0xff, 0xff,                 // mov ebx, -16
+                              0x2e, 0x8a,     0x83, 0x10, 0,
+                              0,    0x80,           // mov al, cs:[ebx + 0x80000010]
                               0xcd, USER_EXIT};
     put_code(wrap, sizeof wrap);
     guarded(go, USER_CODE32, CODE_BASE);
-    check(last.vector == USER_EXIT && (u8)last.rax == 0xbb, "an address that wraps: vector %d AL %x", last.vector, last.rax);
-    AT(FREE(4)) = 0x8040f30000000fff;                                       // limit 0xfff, base 0x80000000
-    static const u8 limit[] = {0x8e, 0xd9,                                  // mov ds, ecx
-                               0xa1, 0xfc, 0x0f, 0, 0,                      // mov eax, [0xffc]
-                               0xa1, 0xfd, 0x0f, 0, 0,                      // mov eax, [0xffd]
+    check(last.vector == USER_EXIT && (u8)last.rax == 0xbb,
+          "an address that wraps: vector %d AL %x", last.vector, last.rax);
+    AT(FREE(4)) = 0x8040f30000000fff; // limit 0xfff, base 0x80000000
+    static const u8 limit[] = {0x8e, 0xd9, // mov ds, ecx
+                               0xa1, 0xfc,     0x0f, 0, 0, // mov eax, [0xffc]
+                               0xa1, 0xfd,     0x0f, 0, 0, // mov eax, [0xffd]
                                0xcd, USER_EXIT};
-    static const u8 load[] = {0xb9, FREE(4) | 3, 0, 0, 0};                  // mov ecx, selector
+    static const u8 load[] = {0xb9, FREE(4) | 3, 0, 0, 0}; // mov ecx, selector
     put_code(load, 5);
     for (unsigned i = 0; i < sizeof limit; i++) low[5 + i] = limit[i];
     go_ss = USER_DATA;
     guarded(go, USER_CODE32, CODE_BASE);
-    check(last.vector == GP && last.error == 0 && last.rip == CODE_BASE + 12, "a limit: vector %d RIP %x", last.vector, last.rip);
-    AT(FREE(4)) = 0x8040f70000000fff;                                       // expands down: above 0xfff
+    check(last.vector == GP && last.error == 0 && last.rip == CODE_BASE + 12,
+          "a limit: vector %d RIP %x", last.vector, last.rip);
+    AT(FREE(4)) = 0x8040f70000000fff; // expands down: above 0xfff
     guarded(go, USER_CODE32, CODE_BASE);
-    check(last.vector == GP && last.rip == CODE_BASE + 7, "a segment that expands down: vector %d RIP %x", last.vector, last.rip);
+    check(last.vector == GP && last.rip == CODE_BASE + 7,
+          "a segment that expands down: vector %d RIP %x", last.vector, last.rip);
     // A write to a read-only segment, a read of an execute-only one, a null one.
     AT(FREE(4)) = 0x8040f10000000fff;
     static const u8 write[] = {0x8e, 0xd9, 0xa3, 0, 0, 0, 0, 0xcd, USER_EXIT};
     for (unsigned i = 0; i < sizeof write; i++) low[5 + i] = write[i];
     guarded(go, USER_CODE32, CODE_BASE);
-    check(last.vector == GP && last.rip == CODE_BASE + 7, "a write to a read-only segment: vector %d", last.vector);
+    check(last.vector == GP && last.rip == CODE_BASE + 7,
+          "a write to a read-only segment: vector %d", last.vector);
     low[1] = 0;
     guarded(go, USER_CODE32, CODE_BASE);
-    check(last.vector == GP && last.rip == CODE_BASE + 7, "an access by a null selector: vector %d", last.vector);
+    check(last.vector == GP && last.rip == CODE_BASE + 7, "an access by a null selector: vector %d",
+          last.vector);
     // BOUND, INTO and far calls exist here.
     static const u8 into[] = {0xb8, 0xff, 0xff, 0xff, 0x7f, 0x40, 0xce, 0xcd, USER_EXIT};
     put_code(into, sizeof into);
@@ -246,28 +293,35 @@ static void compatibility(void) {
     static const u8 gate[] = {0x9a, 0, 0, 0, 0, FREE(6), 0, 0xcd, USER_EXIT};
     put_code(gate, sizeof gate);
     guarded(go, USER_CODE32, CODE_BASE);
-    check(last.vector == USER_EXIT && last.cs == USER_CODE32 && last.rip == CODE_BASE + 9 && seen[1] == USER_CODE32,
-          "a call gate from 32-bit code: vector %d error %x RIP %x", last.vector, last.error, last.rip);
+    check(last.vector == USER_EXIT && last.cs == USER_CODE32 && last.rip == CODE_BASE + 9
+              && seen[1] == USER_CODE32,
+          "a call gate from 32-bit code: vector %d error %x RIP %x", last.vector, last.error,
+          last.rip);
     // 16-bit code: a base, and IP that wraps to 16 bits.
     AT(FREE(8)) = 0x8000fb000000ffff;
-    static const u8 code16[] = {0xb8, 0x34, 0x12,                           // mov ax, 0x1234
-                                0x66, 0x05, 1, 0, 1, 0,                     // add eax, 0x10001
-                                0xe8, 2, 0,                                 // call +2
-                                0xcd, USER_EXIT,
-                                0xc3};                                      // ret
+    static const u8 code16[] = {0xb8, 0x34,      0x12, // mov ax, 0x1234
+                                0x66, 0x05,      1,    0, 1, 0, // add eax, 0x10001
+                                0xe8, 2,         0, // call +2
+                                0xcd, USER_EXIT, 0xc3}; // ret
     put_code(code16, sizeof code16);
     low[14] = 0xc3;
     go_rsp = CODE_BASE + 0x1f00;
     guarded(go, FREE(8) | 3, 0);
-    check(last.vector == USER_EXIT && last.rax == 0x11121235 && last.rip == 14, "16-bit code: vector %d RAX %x RIP %x", last.vector, last.rax, last.rip);
+    check(last.vector == USER_EXIT && last.rax == 0x11121235 && last.rip == 14,
+          "16-bit code: vector %d RAX %x RIP %x", last.vector, last.rax, last.rip);
     kernel_pml4[0] = keep;
     kernel_pml4[70] = 0;
     flush_all();
 }
 
 void test_segments(void) {
-    static const struct { const char *name; void (*run)(void); } parts[] = {
-        {"call gates", call_gates}, {"descriptors", asking}, {"compatibility mode", compatibility},
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } parts[] = {
+        {"call gates", call_gates},
+        {"descriptors", asking},
+        {"compatibility mode", compatibility},
     };
     for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
         begin(parts[i].name);

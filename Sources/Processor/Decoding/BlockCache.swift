@@ -200,7 +200,8 @@ struct Block {
             guard block.key != .max else { continue }
             let start = block.key >> 3
             let crosses = block.secondFrame == address >> 12
-            if crosses || (address < start + UInt64(block.length) && start < address + UInt64(size)) {
+            if crosses || (address < start + UInt64(block.length) && start < address + UInt64(size))
+            {
                 unsafe blocks[Int(index)].key = .max
                 dropped = true
             } else {

@@ -37,7 +37,7 @@ enum StringInstruction {
     /// `bulk` may do many iterations at once and returns how many it did.
     @inline(__always)
     static func perform(
-        _ core: Core, _ op: OpRef, bulk: (UInt64) -> UInt64, _ body: () -> Step
+        _ core: Core, _ op: OpRef, bulk: (UInt64) -> UInt64, step body: () -> Step
     ) -> Status {
         guard isRepeated(op) else { return body() == .failed ? .fault : .next }
         let mask = Branch.counterMask(op.sourceWidth)
@@ -91,19 +91,19 @@ enum MoveString: SizedInstruction {
             bulk: { limit in
                 if core.directionFlag { return 0 }
                 return bulk(core, op, size, limit)
-            }
-        ) {
-            let from = StringInstruction.offset(core, .rsi, op)
-            let to = StringInstruction.offset(core, .rdi, op)
-            guard let source = core.linearAddress(op.segment, from, size: size, write: false),
-                let value = core.read(W.self, linear: source),
-                let target = core.linearAddress(.es, to, size: size, write: true),
-                core.write(value, linear: target)
-            else { return .failed }
-            StringInstruction.advance(core, .rsi, op, delta)
-            StringInstruction.advance(core, .rdi, op, delta)
-            return .more
-        }
+            },
+            step: {
+                let from = StringInstruction.offset(core, .rsi, op)
+                let to = StringInstruction.offset(core, .rdi, op)
+                guard let source = core.linearAddress(op.segment, from, size: size, write: false),
+                    let value = core.read(W.self, linear: source),
+                    let target = core.linearAddress(.es, to, size: size, write: true),
+                    core.write(value, linear: target)
+                else { return .failed }
+                StringInstruction.advance(core, .rsi, op, delta)
+                StringInstruction.advance(core, .rdi, op, delta)
+                return .more
+            })
     }
 
     private static func bulk(_ core: Core, _ op: OpRef, _ size: UInt64, _ limit: UInt64) -> UInt64 {
@@ -149,15 +149,15 @@ enum StoreString: SizedInstruction {
                 }
                 StringInstruction.advance(core, .rdi, op, target.count &* size)
                 return target.count
-            }
-        ) {
-            let to = StringInstruction.offset(core, .rdi, op)
-            guard let target = core.linearAddress(.es, to, size: size, write: true),
-                core.write(value, linear: target)
-            else { return .failed }
-            StringInstruction.advance(core, .rdi, op, delta)
-            return .more
-        }
+            },
+            step: {
+                let to = StringInstruction.offset(core, .rdi, op)
+                guard let target = core.linearAddress(.es, to, size: size, write: true),
+                    core.write(value, linear: target)
+                else { return .failed }
+                StringInstruction.advance(core, .rdi, op, delta)
+                return .more
+            })
     }
 }
 
@@ -165,15 +165,17 @@ enum LoadString: SizedInstruction {
     static func execute<W: Word>(_ width: W.Type, _ core: Core, _ op: OpRef) -> Status {
         let size = UInt64(W.bitWidth / 8)
         let delta = core.directionFlag ? 0 &- size : size
-        return StringInstruction.perform(core, op, bulk: { _ in 0 }) {
-            let from = StringInstruction.offset(core, .rsi, op)
-            guard let source = core.linearAddress(op.segment, from, size: size, write: false),
-                let value = core.read(W.self, linear: source)
-            else { return .failed }
-            core.setRegister(0, value)
-            StringInstruction.advance(core, .rsi, op, delta)
-            return .more
-        }
+        return StringInstruction.perform(
+            core, op, bulk: { _ in 0 },
+            step: {
+                let from = StringInstruction.offset(core, .rsi, op)
+                guard let source = core.linearAddress(op.segment, from, size: size, write: false),
+                    let value = core.read(W.self, linear: source)
+                else { return .failed }
+                core.setRegister(0, value)
+                StringInstruction.advance(core, .rsi, op, delta)
+                return .more
+            })
     }
 }
 

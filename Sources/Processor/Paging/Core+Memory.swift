@@ -8,7 +8,8 @@ import X86
 extension Core {
     /// Reads little-endian from a linear address with the current rights.
     @inline(__always)
-    func read<W: FixedWidthInteger & UnsignedInteger>(_ type: W.Type, linear address: UInt64) -> W? {
+    func read<W: FixedWidthInteger & UnsignedInteger>(_ type: W.Type, linear address: UInt64) -> W?
+    {
         let size = UInt64(MemoryLayout<W>.size)
         let entry = unsafe SoftwareTLB.entry(state.bank, address)
         let wanted = ((address &+ (size &- 1)) & ~0xfff) | state.tlbGeneration
