@@ -76,7 +76,7 @@ enum StringInstruction {
     @inline(__always)
     static func performComparison(_ core: Core, _ op: OpRef, _ body: () -> Step) -> Status {
         let flags = core.arithmeticFlags
-        let status = perform(core, op, bulk: { _ in 0 }, body)
+        let status = perform(core, op, bulk: { _ in 0 }, step: body)
         if status == .fault || status == .again { core.setArithmeticFlags(flags) }
         return status
     }
