@@ -37,7 +37,7 @@ bench: build  ## measure speed and memory
 	@Benchmarks/run.sh
 
 clean:  ## remove what was built, and keep what was fetched
-	rm -rf .build Guests/.fetched/initramfs.cpio.gz
+	rm -rf .build Guests/.fetched/initramfs.cpio.gz Guests/.fetched/testkernel.elf
 
 distclean: clean  ## remove what was fetched, too
 	rm -rf Guests/.fetched

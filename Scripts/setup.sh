@@ -118,3 +118,4 @@ mkdir -p "$fetched" 2>/dev/null && [ -w "$fetched" ] ||
     die "cannot write to $(pwd)/$fetched: work in a copy of the project that you may write to"
 fetch_kernel
 Scripts/initramfs.sh "$fetched/initramfs.cpio.gz"
+Scripts/testkernel.sh "$fetched/testkernel.elf"

@@ -28,4 +28,4 @@ gcc -m64 -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096
 # Loaders of Multiboot files want a 32-bit container, whatever the code is.
 objcopy -O elf32-i386 "$work/kernel" "$work/testkernel.elf"
 mv "$work/testkernel.elf" "$out"
-echo "testkernel: built $out"
+echo "setup: built $out"

@@ -20,7 +20,10 @@ bool failed_check(void);                    // counts; true while details are st
 #define check(condition, ...)                                                                      \
     do {                                                                                           \
         checks++;                                                                                  \
-        if (!(condition) && failed_check()) { print(__VA_ARGS__); print("\n"); }                   \
+        if (!(condition) && failed_check()) {                                                      \
+            print(__VA_ARGS__);                                                                    \
+            print("\n");                                                                           \
+        }                                                                                          \
     } while (0)
 
 // ---- The processor
@@ -53,36 +56,64 @@ enum { DE, DB, NMI, BP, OF, BR, UD, NM, DOUBLE, TS = 10, NP, SS, GP, PF, MF = 16
 
 #define CONTROL(name)                                                                              \
     static inline u64 read_##name(void) {                                                          \
-        u64 v; __asm__ volatile("mov %%" #name ", %0" : "=r"(v)); return v;                        \
+        u64 v;                                                                                     \
+        __asm__ volatile("mov %%" #name ", %0" : "=r"(v));                                         \
+        return v;                                                                                  \
     }                                                                                              \
     static inline void write_##name(u64 v) {                                                       \
         __asm__ volatile("mov %0, %%" #name : : "r"(v) : "memory");                                \
     }
-CONTROL(cr0) CONTROL(cr2) CONTROL(cr3) CONTROL(cr4) CONTROL(cr8)
-CONTROL(db0) CONTROL(db1) CONTROL(db6) CONTROL(db7)
+CONTROL(cr0)
+CONTROL(cr2)
+CONTROL(cr3)
+CONTROL(cr4)
+CONTROL(cr8)
+CONTROL(db0)
+CONTROL(db1)
+CONTROL(db6)
+CONTROL(db7)
 #undef CONTROL
 static inline u64 read_msr(u32 r) {
-    u32 a, d; __asm__ volatile("rdmsr" : "=a"(a), "=d"(d) : "c"(r)); return (u64)d << 32 | a;
+    u32 a, d;
+    __asm__ volatile("rdmsr" : "=a"(a), "=d"(d) : "c"(r));
+    return (u64)d << 32 | a;
 }
 static inline void write_msr(u32 r, u64 v) {
     __asm__ volatile("wrmsr" : : "c"(r), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
 }
-static inline u8 in8(u16 p) { u8 v; __asm__ volatile("in %1, %0" : "=a"(v) : "Nd"(p)); return v; }
+static inline u8 in8(u16 p) {
+    u8 v;
+    __asm__ volatile("in %1, %0" : "=a"(v) : "Nd"(p));
+    return v;
+}
 static inline void out8(u16 p, u8 v) { __asm__ volatile("out %0, %1" : : "a"(v), "Nd"(p)); }
 static inline void out32(u16 p, u32 v) { __asm__ volatile("out %0, %1" : : "a"(v), "Nd"(p)); }
-static inline u64 read_flags(void) { u64 v; __asm__ volatile("pushfq; pop %0" : "=r"(v)); return v; }
-static inline void write_flags(u64 v) { __asm__ volatile("push %0; popfq" : : "r"(v) : "cc", "memory"); }
+static inline u64 read_flags(void) {
+    u64 v;
+    __asm__ volatile("pushfq; pop %0" : "=r"(v));
+    return v;
+}
+static inline void write_flags(u64 v) {
+    __asm__ volatile("push %0; popfq" : : "r"(v) : "cc", "memory");
+}
 static inline u64 read_tsc(void) {
-    u32 a, d; __asm__ volatile("rdtsc" : "=a"(a), "=d"(d)); return (u64)d << 32 | a;
+    u32 a, d;
+    __asm__ volatile("rdtsc" : "=a"(a), "=d"(d));
+    return (u64)d << 32 | a;
 }
 static inline void invlpg(u64 va) { __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory"); }
 static inline void invpcid(u64 type, u64 pcid, u64 va) {
-    u64 d[2] = {pcid, va}; __asm__ volatile("invpcid %0, %1" : : "m"(d), "r"(type) : "memory");
+    u64 d[2] = {pcid, va};
+    __asm__ volatile("invpcid %0, %1" : : "m"(d), "r"(type) : "memory");
 }
 static inline void flush_all(void) {
-    u64 cr4 = read_cr4(); write_cr4(cr4 ^ CR4_PGE); write_cr4(cr4);
+    u64 cr4 = read_cr4();
+    write_cr4(cr4 ^ CR4_PGE);
+    write_cr4(cr4);
 }
-struct CPUID { u32 a, b, c, d; };
+struct CPUID {
+    u32 a, b, c, d;
+};
 static inline struct CPUID cpuid(u32 leaf, u32 sub) {
     struct CPUID r;
     __asm__ volatile("cpuid" : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d) : "a"(leaf), "c"(sub));
@@ -95,11 +126,20 @@ struct Frame {
     u64 r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax;
     u64 vector, error, rip, cs, rflags, rsp, ss;
 };
-struct Gate { u16 low, selector, type, middle; u32 high, zero; };
-struct __attribute__((packed)) TaskState { u32 r0; u64 rsp[3], r1, ist[7], r2; u16 r3, map; u8 bits[8193]; };
+struct Gate {
+    u16 low, selector, type, middle;
+    u32 high, zero;
+};
+struct __attribute__((packed)) TaskState {
+    u32 r0;
+    u64 rsp[3], r1, ist[7], r2;
+    u16 r3, map;
+    u8 bits[8193];
+};
 extern struct Frame last;                   // the trap that ended the last guarded call
 extern u64 last_cr2, trap_count;
 extern bool (*hook)(struct Frame *);        // sees a trap first; true: go on with the frame
+extern char vectors[];                      // the entry of vector n is at 16 n
 extern struct Gate idt[256];
 extern struct TaskState task;
 extern u64 gdt[];
@@ -138,10 +178,13 @@ u64 *new_page(void);                        // a zeroed page; physical = virtual
 void pages_reset(void);                     // frees them all
 u64 random64(void);
 // The tables from kernel_pml4[slot] down to a page table, all rights above the leaves.
-struct Chain { u64 va, *pml4e, *pdpt, *pd, *pt; };
+struct Chain {
+    u64 va, *pml4e, *pdpt, *pd, *pt;
+};
 struct Chain new_chain(u64 *pml4, int slot);
 
 extern u64 step;                            // test every step-th case only
-void test_access(void), test_edits(void), test_invalidation(void), test_lawful(void), test_memory(void);
+void test_access(void), test_edits(void), test_invalidation(void), test_lawful(void),
+    test_memory(void);
 void test_exceptions(void), test_debug(void), test_privilege(void), test_segments(void);
 void test_interrupts(void), test_timers(void), test_modes(void);

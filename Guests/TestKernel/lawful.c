@@ -1,19 +1,20 @@
 // Random edits, flushes and reads, against a model of everything that a processor may lawfully
 // have cached (SDM Vol. 3A 4.10.2 to 4.10.4).
 //
-// For each PCID and page the model keeps the set of values that a translation may lead to: those
-// that a walk could have given at some moment since the last operation that covered it, where the
-// directory entry may have been cached earlier than the leaf. A read must give a member of the set;
-// it may fault only where the present entries do not map.
+// For each PCID and page the model keeps the set of translations (frame, and whether writable):
+// those that a walk could have given at some moment since the last operation that covered it, where
+// the directory entry may have been cached earlier than the leaf. A read must give a member of the
+// set, and may fault only where the present entries do not map. A write must go to the frame of a
+// writable member, and may be refused only where there is one that is not writable.
 #include "kernel.h"
 
 enum { ROOTS = 5, TABLES = 2, VAS = 8, VALUES = 12, PCIDS = 4 };
 #define MARK(n) (0x0101010101010101ull * ((n) + 1))
 
 static u64 *roots[ROOTS], *pd[ROOTS], *pt[ROOTS][TABLES], *page[VALUES];
-static u32 cached[PCIDS][VAS];              // values that a TLB may hold
+static u32 cached[PCIDS][VAS];              // bit 2 n + w: frame n may be seen, writable if w
 static u32 global[VAS];                     // the same for global translations, in any PCID
-static u8 parents[PCIDS][ROOTS];            // tables that may be reached: bit t = pt[root][t]
+static u8 parents[PCIDS][ROOTS];            // bit 2 t + w: the same for pt[root][t]
 static int pcid, root;
 static u64 base;
 
@@ -35,15 +36,19 @@ static int table_of(int r) {
 // What walks may fill at this moment, the processor being in (pcid, root).
 static void fill(void) {
     int now = table_of(root);
-    if (now >= 0) parents[pcid][root] |= 1 << now;
+    if (now >= 0) parents[pcid][root] |= 1 << (2 * now + !!(*(volatile u64 *)&pd[root][0] & W));
     for (int r = 0; r < ROOTS; r++)
         for (int t = 0; t < TABLES; t++) {
-            if (!(parents[pcid][r] >> t & 1)) continue;
+            int ways = parents[pcid][r] >> 2 * t & 3;
+            if (!ways) continue;
             for (int v = 0; v < VAS; v++) {
                 u64 entry = leaf_of(r, t, v);
                 if (!(entry & P)) continue;
-                if (entry & G) global[v] |= 1u << value_of(entry);
-                else cached[pcid][v] |= 1u << value_of(entry);
+                // Read-only by the leaf or by a way, or writable by both.
+                u32 kinds = entry & W ? ways : 1;
+                u32 seen = kinds << 2 * value_of(entry);
+                if (entry & G) global[v] |= seen;
+                else cached[pcid][v] |= seen;
             }
         }
 }
@@ -103,8 +108,32 @@ static void look(int v) {
     int value = -1;
     for (int i = 0; i < VALUES; i++)
         if (seen == MARK(i)) value = i;
-    check(value >= 0 && lawful >> value & 1, "page %d of PCID %d: read %x, lawful %x, entry %x",
+    check(value >= 0 && lawful >> 2 * value & 3, "page %d of PCID %d: read %x, lawful %x, entry %x",
           (u64)v, (u64)pcid, seen, (u64)lawful, entry);
+}
+
+// A write of a number that is not used again; whichever page receives it must be lawful.
+static void change(int v) {
+    static u64 token;
+    int now = table_of(root);
+    u64 entry = now < 0 ? 0 : leaf_of(root, now, v);
+    u32 lawful = cached[pcid][v] | global[v];
+    token++;
+    if (!poke(base + v * PAGE + 8, token)) {
+        bool absent = last.error == 2 && !(entry & P);
+        bool refused = last.error == 3 && (lawful & 0x55555555);
+        check(last.vector == PF && (absent || refused), "fault %x at a write by %x, lawful %x",
+              last.error, entry, (u64)lawful);
+        cached[pcid][v] = 0;
+        forget(pcid, false);
+        fill();
+        return;
+    }
+    int value = -1;
+    for (int i = 0; i < VALUES; i++)
+        if (page[i][1] == token) value = i;
+    check(value >= 0 && lawful >> (2 * value + 1) & 1, "page %d of PCID %d: wrote to %d, lawful %x",
+          (u64)v, (u64)pcid, (u64)value, (u64)lawful);
 }
 
 static void turn(void) {
@@ -116,17 +145,21 @@ static void turn(void) {
         u64 value = (u64)page[random64() % VALUES] | P | W | A | D;
         if (random64() % 4 == 0) value &= ~P;
         if (random64() % 8 == 0) value |= G;
+        if (random64() % 3 == 0) value &= ~W;
+        if (random64() % 4 == 0) value &= ~D;
+        if (random64() % 8 == 0) value &= ~A;
         store(&pt[r][t][v], value);
         fill();
         break;
     }
     case 10 ... 11: {
-        u64 value = (u64)pt[r][t] | W | A | (random64() % 4 ? P : 0);
+        u64 value = (u64)pt[r][t] | A | (random64() % 4 ? P : 0) | (random64() % 4 ? W : 0);
         store(&pd[r][0], value);
         fill();
         break;
     }
-    case 12 ... 22: look(v); break;
+    case 12 ... 17: look(v); break;
+    case 18 ... 22: change(v); break;
     case 23 ... 24:
         invlpg(base + v * PAGE);
         cached[pcid][v] = 0, global[v] = 0;
@@ -169,7 +202,7 @@ void test_lawful(void) {
         pt[r][0] = c.pt;
         pt[r][1] = new_page();
         for (int t = 0; t < TABLES; t++)
-            for (int v = 0; v < VAS; v++) pt[r][t][v] = (u64)page[random64() % VALUES];
+            for (int v = 0; v < VAS; v++) pt[r][t][v] = (u64)page[random64() % VALUES] | W;
     }
     write_cr4(read_cr4() | CR4_PCIDE);
     for (int round = 0; round < 8; round++) {

@@ -3,11 +3,22 @@
 
 u64 step = 1;
 
-static const struct { const char *name; void (*run)(void); } tests[] = {
+static const struct {
+    const char *name;
+    void (*run)(void);
+} tests[] = {
     {"access", test_access},
     {"edits", test_edits},
     {"invalidation", test_invalidation},
     {"lawful", test_lawful},
+    {"memory", test_memory},
+    {"exceptions", test_exceptions},
+    {"debug", test_debug},
+    {"privilege", test_privilege},
+    {"segments", test_segments},
+    {"interrupts", test_interrupts},
+    {"timers", test_timers},
+    {"modes", test_modes},
 
 };
 
@@ -33,7 +44,8 @@ void main(u32 *info) {
     // Copied, for tests use low memory.
     static char line[512];
     if (info[0] & 4)
-        for (int i = 0; i < 511 && ((char *)(u64)info[4])[i]; i++) line[i] = ((char *)(u64)info[4])[i];
+        for (int i = 0; i < 511 && ((char *)(u64)info[4])[i]; i++)
+            line[i] = ((char *)(u64)info[4])[i];
     traps_start();
     const char *rest;
     if (has(line, "step=", &rest)) {

@@ -7,7 +7,6 @@ bool (*hook)(struct Frame *);
 struct Gate idt[256] __attribute__((aligned(16)));
 struct TaskState task __attribute__((aligned(4096)));
 u64 user_stack, user_flags = 2, touched, guard_stack;
-extern char vectors[];
 
 static u8 ring0_stack[0x4000] __attribute__((aligned(16)));
 static u8 fault_stack[0x2000] __attribute__((aligned(16)));
@@ -15,8 +14,8 @@ static u8 ring3_stack[0x4000] __attribute__((aligned(16)));
 
 // type: 0x8e interrupt gate, 0x8f trap gate, with the DPL in bits 5 and 6.
 void set_gate(int vector, u64 handler, int ist, int type) {
-    idt[vector] = (struct Gate){handler, KERNEL_CODE, ist | type << 8, handler >> 16,
-                                handler >> 32, 0};
+    idt[vector] = (struct Gate){handler,       KERNEL_CODE,   ist | type << 8,
+                                handler >> 16, handler >> 32, 0};
 }
 
 void traps_start(void) {
@@ -29,9 +28,13 @@ void traps_start(void) {
     for (unsigned i = 0; i < sizeof task.bits; i++) task.bits[i] = 0xff;
     user_stack = AS_USER(ring3_stack + sizeof ring3_stack);
     u64 base = (u64)&task, limit = sizeof task - 1;
-    gdt[TASK / 8] = 0x0000890000000000 | (base & 0xffffff) << 16 | (base & 0xff000000) << 32 | limit;
+    gdt[TASK / 8] = 0x0000890000000000 | (base & 0xffffff) << 16 | (base & 0xff000000) << 32
+                    | limit;
     gdt[TASK / 8 + 1] = base >> 32;
-    struct __attribute__((packed)) { u16 limit; u64 base; } pointer = {sizeof idt - 1, (u64)idt};
+    struct __attribute__((packed)) {
+        u16 limit;
+        u64 base;
+    } pointer = {sizeof idt - 1, (u64)idt};
     __asm__ volatile("lidt %0" : : "m"(pointer));
     __asm__ volatile("ltr %w0" : : "r"(TASK));
 }

@@ -52,7 +52,7 @@ import X86
     let vector: VectorUnit
     let tlb = ModelledTLB()
     let softTLB = SoftwareTLB()
-    var recentRecords = InlineArray<8, UInt64>(repeating: 0)
+    var recentRecords = InlineArray<8, UInt64>(repeating: .max)
     var stopRequested = false
     /// The consumer index at the last entry.
     var lastConsumer: UInt64 = 0
@@ -91,6 +91,8 @@ import X86
     /// Puts the processor into its state after RESET#, caches emptied; the retired count goes on.
     public func reset() {
         let retired = core.state.retired
+        // The generation that tags the software TLB begins anew too.
+        softTLB.removeAll()
         core.state = State()
         core.state.retired = retired
         core.state.isObserved = instructionObserver != nil

@@ -52,7 +52,9 @@ import VirtualMachine
         #expect(traced.ledger.shadowPagesLive > 0)
     }
 
-    @Test("a second run, a tiny write buffer and a tight shadow ceiling change nothing the guest sees")
+    @Test(
+        "a second run, a tiny write buffer and a tight shadow ceiling change nothing the guest sees"
+    )
     func parametersAreInvisible() async throws {
         async let firstRun = Task { try Self.boot("traced,coalesce=4") }.value
         async let tightRun = Task {

@@ -7,7 +7,8 @@ import VirtualMachine
 @Suite struct MachineTests {
     /// A machine that runs `code`, under each technique in turn.
     static func run(
-        _ code: [UInt8], technique: String, configure: (inout MachineConfiguration) -> Void = { _ in }
+        _ code: [UInt8], technique: String,
+        configure: (inout MachineConfiguration) -> Void = { _ in }
     ) throws -> (outcome: RunOutcome, machine: VirtualMachine, console: RecordingConsole) {
         let path = try SmallKernel.write(code)
         defer { unsafe unlink(path) }
@@ -30,7 +31,9 @@ import VirtualMachine
         #expect(run.machine.retired == 2)
     }
 
-    @Test("a reset starts the guest anew, and memory keeps what no file covers", arguments: ["bare", "traced"])
+    @Test(
+        "a reset starts the guest anew, and memory keeps what no file covers",
+        arguments: ["bare", "traced"])
     func reset(technique: String) throws {
         let code: [UInt8] = [
             0x81, 0x3d, 0, 0, 0x40, 0, 0x78, 0x56, 0x34, 0x12,  // cmp dword [0x400000], 0x12345678
@@ -69,14 +72,18 @@ import VirtualMachine
         #expect(text.contains("2-level"))
     }
 
-    @Test("a halted guest that nothing can wake waits for its stop flag", arguments: ["bare", "traced"])
+    @Test(
+        "a halted guest that nothing can wake waits for its stop flag",
+        arguments: ["bare", "traced"])
     func haltedForEver(technique: String) throws {
         // cli; hlt
         let run = try Self.run([0xfa, 0xf4], technique: technique)
         #expect(run.outcome == .stopped)
     }
 
-    @Test("what is typed reaches the guest, and what it prints comes back", arguments: ["bare", "traced"])
+    @Test(
+        "what is typed reaches the guest, and what it prints comes back",
+        arguments: ["bare", "traced"])
     func echo(technique: String) throws {
         let path = try SmallKernel.write([
             0x66, 0xba, 0xfd, 0x03,  // wait: mov dx, 0x3fd

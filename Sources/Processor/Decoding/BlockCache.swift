@@ -31,6 +31,7 @@ struct Block {
     static let blockCapacity = 1 << 18
     private static let lookupCount = 1 << 13
     private static let tableSize = 1 << 19
+    private static let pageCount = 1 << 12
 
     /// A front entry: the block at a virtual RIP, while `generation` is current.
     struct Lookup {
@@ -46,12 +47,15 @@ struct Block {
     /// Open-addressed hash table of block indices + 1.
     private let table: UnsafeMutablePointer<UInt32>
     private let lookups: UnsafeMutablePointer<Lookup>
+    /// By the low bits of a virtual page's number: the generation in which code of such a page was
+    /// last remembered.
+    private let pages: UnsafeMutablePointer<UInt64>
     private var opCount = 0
     private var blockCount = 0
     /// The blocks that touch a frame.
     private var framesWithCode: [UInt64: [UInt32]] = [:]
-    /// Part of every front entry's tag; the low 3 bits are left for the code size.
-    private(set) var generation: UInt64 = 8
+    /// Part of every front entry's tag; the low 4 bits are left for the context.
+    private(set) var generation: UInt64 = 16
     /// Told when a frame gets its first decoded code: writes to it must take the slow path.
     var onFirstCode: ((UInt64) -> Void)?
 
@@ -63,6 +67,8 @@ struct Block {
         unsafe table.initialize(repeating: 0, count: Self.tableSize)
         unsafe lookups = .allocate(capacity: Self.lookupCount)
         unsafe lookups.initialize(repeating: Lookup(), count: Self.lookupCount)
+        unsafe pages = .allocate(capacity: Self.pageCount)
+        unsafe pages.initialize(repeating: 0, count: Self.pageCount)
     }
 
     deinit {
@@ -70,31 +76,51 @@ struct Block {
         unsafe blocks.deallocate()
         unsafe table.deallocate()
         unsafe lookups.deallocate()
+        unsafe pages.deallocate()
     }
 
     // MARK: By virtual RIP
 
-    /// The block at linear address `rip`, if it was entered since the last flush; 0 if not.
+    /// What a remembered block is good for beside its address: the code size, and fetches with
+    /// user or with supervisor rights, 4 bits.
     @inline(__always)
-    func lookup(_ rip: UInt64, _ mode: CodeMode) -> UInt {
+    static func context(_ mode: CodeMode, user: Bool) -> UInt64 {
+        UInt64(mode.rawValue) | (user ? 8 : 0)
+    }
+
+    /// The block at linear address `rip`, if it was entered since the last flush in the same
+    /// context; 0 if not.
+    @inline(__always)
+    func lookup(_ rip: UInt64, _ context: UInt64) -> UInt {
         let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
         if unsafe entry.pointee.rip == rip,
-            unsafe entry.pointee.generation == generation | UInt64(mode.rawValue)
+            unsafe entry.pointee.generation == generation | context
         {
             return unsafe entry.pointee.block
         }
         return 0
     }
 
-    func remember(_ rip: UInt64, _ mode: CodeMode, _ block: UInt) {
+    func remember(_ rip: UInt64, _ context: UInt64, _ block: UInt) {
         let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
         unsafe entry.pointee.rip = rip
-        unsafe entry.pointee.generation = generation | UInt64(mode.rawValue)
+        unsafe entry.pointee.generation = generation | context
         unsafe entry.pointee.block = block
+        unsafe pages[page(rip)] = generation
+        if BlockRef(block).secondFrame != .max { unsafe pages[page(rip &+ pageSize)] = generation }
+    }
+
+    private func page(_ rip: UInt64) -> Int {
+        Int(truncatingIfNeeded: rip >> 12) & (Self.pageCount - 1)
     }
 
     /// Forgets what is at which virtual address.
-    func flushLookups() { generation &+= 8 }
+    func flushLookups() { generation &+= 16 }
+
+    /// Forgets what is in the page at a virtual address: all, if any of it may be remembered.
+    func flushLookups(ofPage address: UInt64) {
+        if unsafe pages[page(address)] == generation { flushLookups() }
+    }
 
     // MARK: By machine address
 
@@ -174,16 +200,17 @@ struct Block {
             guard block.key != .max else { continue }
             let start = block.key >> 3
             let crosses = block.secondFrame == address >> 12
-            if crosses || (address < start + UInt64(block.length) && start < address + UInt64(size)) {
+            if crosses || (address < start + UInt64(block.length) && start < address + UInt64(size))
+            {
                 unsafe blocks[Int(index)].key = .max
                 dropped = true
             } else {
                 kept.append(index)
             }
         }
-        if !dropped { return }
-        flushLookups()
-        setList(address >> 12, kept)
+        if dropped { flushLookups() }
+        // Blocks that were dropped from their other page go too: this page may have no code left.
+        if kept.count != list.count { setList(address >> 12, kept) }
     }
 
     /// Drops every block that touches a frame.

@@ -8,7 +8,8 @@ extension Processor {
     func block(at rip: UInt64) -> BlockRef? {
         let linear =
             core.state.mode == .long64 ? rip : (rip &+ core[.cs].base) & 0xffff_ffff
-        let found = blocks.lookup(linear, core.state.mode)
+        let found = blocks.lookup(
+            linear, BlockCache.context(core.state.mode, user: core.state.cpl == 3))
         if found != 0 { return BlockRef(found) }
         return fetch(linear)
     }
@@ -16,18 +17,23 @@ extension Processor {
     @inline(never)
     private func fetch(_ linear: UInt64) -> BlockRef? {
         let mode = core.state.mode
+        if mode != .long64, core.state.rip > UInt64(core[.cs].limit) {
+            _ = core.generalProtection()
+            return nil
+        }
         let kind: AccessKind = core.state.cpl == 3 ? [.fetch, .user] : .fetch
+        let context = BlockCache.context(mode, user: kind.contains(.user))
         guard let machine = translate(linear, kind) else { return nil }
         let known = blocks.find(machine, mode)
         if known != 0 {
             let block = BlockRef(known)
             if block.secondFrame == .max {
-                blocks.remember(linear, mode, known)
+                blocks.remember(linear, context, known)
                 return block
             }
-            guard let second = translate(linear &+ 0xfff & ~0xfff, kind) else { return nil }
+            guard let second = translate(nextPage(linear, mode), kind) else { return nil }
             if second >> 12 == block.secondFrame {
-                blocks.remember(linear, mode, known)
+                blocks.remember(linear, context, known)
                 return block
             }
             // The second page is another one now: decode anew.
@@ -38,6 +44,12 @@ extension Processor {
             vector.flush()
         }
         return decode(linear, machine, mode, kind)
+    }
+
+    /// The linear address at which the page after the one of `linear` starts.
+    private func nextPage(_ linear: UInt64, _ mode: CodeMode) -> UInt64 {
+        let next = (linear & ~0xfff) &+ pageSize
+        return mode == .long64 ? next : next & 0xffff_ffff
     }
 
     /// Decodes the block at a linear address that lies at a machine address.
@@ -83,20 +95,22 @@ extension Processor {
                 }
                 // The instruction runs into the next page: a block of its own.
                 if !ops.isEmpty { break decoding }
-                let next = mode == .long64 ? linear & ~0xfff &+ 4096
-                    : (linear & ~0xfff &+ 4096) & 0xffff_ffff
-                guard let second = translate(next, kind) else { return nil }
+                guard let second = translate(nextPage(linear, mode), kind) else { return nil }
                 guard let more = memory.read(at: MachineAddress(second), count: 15) else {
                     _ = core.invalidOpcode()
                     return nil
                 }
                 let bytes = Array((page + more).prefix(15))
                 secondFrame = second >> 12
-                if case .instruction(let instruction) = decoder.decode(bytes.span) {
+                switch decoder.decode(bytes.span) {
+                case .instruction(let instruction):
                     offset = Int(instruction.length)
                     ops.append(makeOp(instruction, mode, nextOffset: offset))
-                } else {
+                case .invalid:
                     ops.append(undefinedOp(nextOffset: 0))
+                    offset = inPage + 1
+                case .truncated, .tooLong:
+                    ops.append(undefinedOp(nextOffset: 0, Miscellaneous.tooLong))
                     offset = inPage + 1
                 }
                 break decoding
@@ -104,7 +118,7 @@ extension Processor {
         }
         let block = blocks.insert(
             machine, mode, ops, length: offset, secondFrame: secondFrame)
-        blocks.remember(linear, mode, block)
+        blocks.remember(linear, BlockCache.context(mode, user: kind.contains(.user)), block)
         return BlockRef(block)
     }
 }

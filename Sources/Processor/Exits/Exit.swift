@@ -10,8 +10,9 @@ public enum Exit: Equatable, Sendable {
     case limit
     /// HLT retired, and no interrupt is deliverable. Trap-like.
     case halted
-    /// The platform asked the processor to stop (`Processor.requestStop`), or a repeated string
-    /// instruction has run for long without retiring. Between instructions or iterations.
+    /// The platform asked the processor to stop (`Processor.requestStop`), or the guest has
+    /// run for long without retiring an instruction: repeated string instructions, or exceptions
+    /// in exception handlers. Between instructions or iterations.
     case stopped
     /// A double fault could not be delivered: the processor is in shutdown.
     case tripleFault

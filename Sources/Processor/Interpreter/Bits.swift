@@ -68,7 +68,8 @@ enum BitScan: SizedInstruction {
         core.setLogicFlags(value)
         if value != 0 {
             let index =
-                op.code == 0 ? value.trailingZeroBitCount
+                op.code == 0
+                ? value.trailingZeroBitCount
                 : W.bitWidth - 1 - value.leadingZeroBitCount
             core.setRegister(op.a, W(truncatingIfNeeded: index))
         }

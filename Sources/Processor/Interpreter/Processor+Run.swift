@@ -18,11 +18,13 @@ extension Processor {
             if let exit = deliverPending() { return exit }
             if control.completesProtectedWrites { return endCompletion() }
         }
-        var repeats = 0
+        var standstills = 0
         while true {
             if let exit = betweenInstructions(limit) { return exit }
             guard let block = block(at: core.state.rip), let count = permittedCount(block) else {
                 if let exit = deliverPending() { return exit }
+                standstills += 1
+                if standstills == Self.standstillsPerEntry { return .stopped }
                 continue
             }
             let budget =
@@ -39,10 +41,11 @@ extension Processor {
             if isDone, core.state.pending == .none, !control.completesProtectedWrites { continue }
             if let exit = finish() { return exit }
             if control.completesProtectedWrites { return endCompletion() }
-            if status == .again {
-                // A REP may run for hours without retiring: let the board look in.
-                repeats += 1
-                if repeats == Self.repeatsPerEntry { return .stopped }
+            if status == .again || status == .fault {
+                // A REP may run for hours without retiring, and a handler may fault at its own
+                // first instruction for ever: let the board look in.
+                standstills += 1
+                if standstills == Self.standstillsPerEntry { return .stopped }
             }
         }
     }
@@ -53,8 +56,9 @@ extension Processor {
         return .writeCompleted
     }
 
-    /// How many slices of repeated string instructions `run` executes before it returns `.stopped`.
-    private static let repeatsPerEntry = 256
+    /// How many slices of repeated string instructions and exceptions, none of which retires an
+    /// instruction, `run` sees before it returns `.stopped`.
+    private static let standstillsPerEntry = 256
 
     /// Runs the ops of a block until one does not simply continue, and brings RIP and the retired
     /// count up to date.
@@ -98,13 +102,21 @@ extension Processor {
         let status = execute(block, count: 1)
         if status == .next || status == .jump {
             endDebugStep(core, wasStepping)
-        } else if core.state.pending == .faultExit
-            || status == .again && control.completesProtectedWrites
-        {
+        } else if status == .again, core.state.pending == .none {
+            // Between two iterations of a REP.
+            if core.state.debugConditions != 0 { _ = checkInstructionBreakpoints(core) }
+            // That an iteration ends the step is not the guest's to see.
+            if control.completesProtectedWrites { core.state.interruptShadow = shadow }
+        } else if core.state.pending == .faultExit {
             // The instruction is executed again, still in the shadow of the one before it.
             core.state.interruptShadow = shadow
         }
         return status
+    }
+
+    /// Whether an interrupt or NMI is due that only a shadow can be holding back.
+    var hasDeliverableInterrupt: Bool {
+        interruptRequested && interruptsEnabled || nmiRequested && !core.state.nmiBlocked
     }
 
     /// What an instruction left to be done.

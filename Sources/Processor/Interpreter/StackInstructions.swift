@@ -53,13 +53,19 @@ enum StackFrame {
             }
             switch op.width {
             case 8:
-                guard let value = core.read(UInt64.self, linear: address) else { return failed(core) }
+                guard let value = core.read(UInt64.self, linear: address) else {
+                    return failed(core)
+                }
                 core[.rbp] = value
             case 4:
-                guard let value = core.read(UInt32.self, linear: address) else { return failed(core) }
+                guard let value = core.read(UInt32.self, linear: address) else {
+                    return failed(core)
+                }
                 core[.rbp] = UInt64(value)
             default:
-                guard let value = core.read(UInt16.self, linear: address) else { return failed(core) }
+                guard let value = core.read(UInt16.self, linear: address) else {
+                    return failed(core)
+                }
                 core[UInt16(5 * 8)] = value
             }
             core.setStackPointer(pointer &+ size)

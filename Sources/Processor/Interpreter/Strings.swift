@@ -37,15 +37,20 @@ enum StringInstruction {
     /// `bulk` may do many iterations at once and returns how many it did.
     @inline(__always)
     static func perform(
-        _ core: Core, _ op: OpRef, bulk: (UInt64) -> UInt64, _ body: () -> Step
+        _ core: Core, _ op: OpRef, bulk: (UInt64) -> UInt64, step body: () -> Step
     ) -> Status {
         guard isRepeated(op) else { return body() == .failed ? .fault : .next }
         let mask = Branch.counterMask(op.sourceWidth)
-        var left = slice
+        // Single-stepping traps after each iteration; and what waits for the end of an interrupt
+        // shadow comes after the first, whatever exits there are on the way.
+        let isStepping = core.state.systemFlags & RFLAGS.trap != 0
+        let most = isStepping || core.processor.hasDeliverableInterrupt ? 1 : slice
+        var left = most
         while true {
             let counter = core[.rcx] & mask
             if counter == 0 { return .next }
-            if left == 0 || core.state.pending != .none || core.state.blockEnd == 0 && left < slice {
+            if left == 0 || core.state.pending != .none || core.state.blockEnd == 0 && left < most {
+                if isStepping { core.state.debugConditions |= DebugStatus.singleStep }
                 return .again
             }
             let done = bulk(min(counter, left))
@@ -64,6 +69,17 @@ enum StringInstruction {
     }
 
     enum Step { case more, stop, failed }
+
+    /// Runs a comparison: a fault leaves the flags as they were before the instruction (SDM
+    /// Vol. 2B, REP). So does a pause, or the flags at a later fault would depend on where it was;
+    /// the iteration that follows it sets them anew.
+    @inline(__always)
+    static func performComparison(_ core: Core, _ op: OpRef, _ body: () -> Step) -> Status {
+        let flags = core.arithmeticFlags
+        let status = perform(core, op, bulk: { _ in 0 }, step: body)
+        if status == .fault || status == .again { core.setArithmeticFlags(flags) }
+        return status
+    }
 }
 
 enum MoveString: SizedInstruction {
@@ -75,19 +91,19 @@ enum MoveString: SizedInstruction {
             bulk: { limit in
                 if core.directionFlag { return 0 }
                 return bulk(core, op, size, limit)
-            }
-        ) {
-            let from = StringInstruction.offset(core, .rsi, op)
-            let to = StringInstruction.offset(core, .rdi, op)
-            guard let source = core.linearAddress(op.segment, from, size: size, write: false),
-                let value = core.read(W.self, linear: source),
-                let target = core.linearAddress(.es, to, size: size, write: true),
-                core.write(value, linear: target)
-            else { return .failed }
-            StringInstruction.advance(core, .rsi, op, delta)
-            StringInstruction.advance(core, .rdi, op, delta)
-            return .more
-        }
+            },
+            step: {
+                let from = StringInstruction.offset(core, .rsi, op)
+                let to = StringInstruction.offset(core, .rdi, op)
+                guard let source = core.linearAddress(op.segment, from, size: size, write: false),
+                    let value = core.read(W.self, linear: source),
+                    let target = core.linearAddress(.es, to, size: size, write: true),
+                    core.write(value, linear: target)
+                else { return .failed }
+                StringInstruction.advance(core, .rsi, op, delta)
+                StringInstruction.advance(core, .rdi, op, delta)
+                return .more
+            })
     }
 
     private static func bulk(_ core: Core, _ op: OpRef, _ size: UInt64, _ limit: UInt64) -> UInt64 {
@@ -133,15 +149,15 @@ enum StoreString: SizedInstruction {
                 }
                 StringInstruction.advance(core, .rdi, op, target.count &* size)
                 return target.count
-            }
-        ) {
-            let to = StringInstruction.offset(core, .rdi, op)
-            guard let target = core.linearAddress(.es, to, size: size, write: true),
-                core.write(value, linear: target)
-            else { return .failed }
-            StringInstruction.advance(core, .rdi, op, delta)
-            return .more
-        }
+            },
+            step: {
+                let to = StringInstruction.offset(core, .rdi, op)
+                guard let target = core.linearAddress(.es, to, size: size, write: true),
+                    core.write(value, linear: target)
+                else { return .failed }
+                StringInstruction.advance(core, .rdi, op, delta)
+                return .more
+            })
     }
 }
 
@@ -149,15 +165,17 @@ enum LoadString: SizedInstruction {
     static func execute<W: Word>(_ width: W.Type, _ core: Core, _ op: OpRef) -> Status {
         let size = UInt64(W.bitWidth / 8)
         let delta = core.directionFlag ? 0 &- size : size
-        return StringInstruction.perform(core, op, bulk: { _ in 0 }) {
-            let from = StringInstruction.offset(core, .rsi, op)
-            guard let source = core.linearAddress(op.segment, from, size: size, write: false),
-                let value = core.read(W.self, linear: source)
-            else { return .failed }
-            core.setRegister(0, value)
-            StringInstruction.advance(core, .rsi, op, delta)
-            return .more
-        }
+        return StringInstruction.perform(
+            core, op, bulk: { _ in 0 },
+            step: {
+                let from = StringInstruction.offset(core, .rsi, op)
+                guard let source = core.linearAddress(op.segment, from, size: size, write: false),
+                    let value = core.read(W.self, linear: source)
+                else { return .failed }
+                core.setRegister(0, value)
+                StringInstruction.advance(core, .rsi, op, delta)
+                return .more
+            })
     }
 }
 
@@ -165,7 +183,7 @@ enum ScanString: SizedInstruction {
     static func execute<W: Word>(_ width: W.Type, _ core: Core, _ op: OpRef) -> Status {
         let size = UInt64(W.bitWidth / 8)
         let delta = core.directionFlag ? 0 &- size : size
-        return StringInstruction.perform(core, op, bulk: { _ in 0 }) {
+        return StringInstruction.performComparison(core, op) {
             let to = StringInstruction.offset(core, .rdi, op)
             guard let target = core.linearAddress(.es, to, size: size, write: false),
                 let value = core.read(W.self, linear: target)
@@ -181,7 +199,7 @@ enum CompareString: SizedInstruction {
     static func execute<W: Word>(_ width: W.Type, _ core: Core, _ op: OpRef) -> Status {
         let size = UInt64(W.bitWidth / 8)
         let delta = core.directionFlag ? 0 &- size : size
-        return StringInstruction.perform(core, op, bulk: { _ in 0 }) {
+        return StringInstruction.performComparison(core, op) {
             let from = StringInstruction.offset(core, .rsi, op)
             let to = StringInstruction.offset(core, .rdi, op)
             guard let source = core.linearAddress(op.segment, from, size: size, write: false),

@@ -8,7 +8,8 @@ import X86
 extension Core {
     /// Reads little-endian from a linear address with the current rights.
     @inline(__always)
-    func read<W: FixedWidthInteger & UnsignedInteger>(_ type: W.Type, linear address: UInt64) -> W? {
+    func read<W: FixedWidthInteger & UnsignedInteger>(_ type: W.Type, linear address: UInt64) -> W?
+    {
         let size = UInt64(MemoryLayout<W>.size)
         let entry = unsafe SoftwareTLB.entry(state.bank, address)
         let wanted = ((address &+ (size &- 1)) & ~0xfff) | state.tlbGeneration
@@ -89,13 +90,20 @@ extension Core {
             .unsafelyUnwrapped
     }
 
+    /// Whether explicit accesses must be aligned (SDM Vol. 3A §6.15, #AC).
+    @inline(__always)
+    var checksAlignment: Bool {
+        state.systemFlags & RFLAGS.alignmentCheck != 0 && state.cr0 & CR0.alignmentMask != 0
+            && state.cpl == 3
+    }
+
     /// Chooses the software-TLB bank for the current CPL and EFLAGS.AC. To be called after either
     /// changed.
     @inline(__always)
     func selectBank() {
         let number =
             state.cpl == 3
-            ? SoftwareTLB.user
+            ? (checksAlignment ? SoftwareTLB.userChecked : SoftwareTLB.user)
             : state.systemFlags & RFLAGS.alignmentCheck != 0
                 ? SoftwareTLB.supervisorAC : SoftwareTLB.supervisor
         state.bank = state.supervisorBank &+ UInt(number) &* UInt(SoftwareTLB.entriesPerBank * 32)

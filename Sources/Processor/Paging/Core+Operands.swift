@@ -89,7 +89,8 @@ extension Core {
 
     /// Replaces the memory operand by `body` of it.
     @inline(__always)
-    func updateMemory<W: FixedWidthInteger & UnsignedInteger>(_ op: OpRef, _ body: (W) -> W) -> Bool {
+    func updateMemory<W: FixedWidthInteger & UnsignedInteger>(_ op: OpRef, _ body: (W) -> W) -> Bool
+    {
         guard
             let address = linearAddress(op, size: UInt64(MemoryLayout<W>.size), write: true)
         else { return false }
@@ -100,7 +101,8 @@ extension Core {
 
     /// Reads the destination operand (register or memory).
     @inline(__always)
-    func readDestination<W: FixedWidthInteger & UnsignedInteger>(_ type: W.Type, _ op: OpRef) -> W? {
+    func readDestination<W: FixedWidthInteger & UnsignedInteger>(_ type: W.Type, _ op: OpRef) -> W?
+    {
         op.destination == .memory ? readMemory(W.self, op) : self[op.a, as: W.self]
     }
 

@@ -10,14 +10,16 @@ extension Processor {
         let kind = supervisor ? AccessKind.implicit : explicitKind
         let inPage = Int(pageSize - address & 0xfff)
         if size <= inPage {
-            guard let machine = translate(address, kind) else { return nil }
+            guard let machine = translate(address, kind),
+                supervisor || isAligned(address, size: size)
+            else { return nil }
             if !supervisor { core.noteDataAccess(address, size: size, write: false) }
             return readMachine(machine, size: size)
         }
         let second = linear(address &+ UInt64(inPage), supervisor: supervisor)
-        guard let low = translate(address, kind), let high = translate(second, kind) else {
-            return nil
-        }
+        guard let low = translate(address, kind), let high = translate(second, kind),
+            supervisor || isAligned(address, size: size)
+        else { return nil }
         if !supervisor { core.noteDataAccess(address, size: size, write: false) }
         let lowPart = readMachine(low, size: inPage)
         return lowPart | readMachine(high, size: size - inPage) << UInt64(inPage * 8)
@@ -30,9 +32,9 @@ extension Processor {
         let kind = (supervisor ? AccessKind.implicit : explicitKind).union(.write)
         let inPage = Int(pageSize - address & 0xfff)
         if size <= inPage {
-            guard let machine = translate(address, kind), reserveRecords(Self.widestWrite) else {
-                return false
-            }
+            guard let machine = translate(address, kind),
+                supervisor || isAligned(address, size: size), reserveRecords(Self.widestWrite)
+            else { return false }
             if !supervisor { core.noteDataAccess(address, size: size, write: true) }
             writeMachine(machine, value, size: size, traced: lastTranslationTraced)
             return true
@@ -40,7 +42,8 @@ extension Processor {
         let second = linear(address &+ UInt64(inPage), supervisor: supervisor)
         guard let low = translate(address, kind) else { return false }
         let lowTraced = lastTranslationTraced
-        guard let high = translate(second, kind) else { return false }
+        guard let high = translate(second, kind), supervisor || isAligned(address, size: size)
+        else { return false }
         let highTraced = lastTranslationTraced
         guard reserveRecords(Self.widestWrite) else { return false }
         if !supervisor { core.noteDataAccess(address, size: size, write: true) }
@@ -61,7 +64,19 @@ extension Processor {
         if last & ~0xfff != address & ~0xfff {
             guard translate(last & ~0xfff, kind) != nil else { return false }
         }
+        guard isAligned(address, size: size) else { return false }
         return !write || reserveRecords(Self.widestInstruction)
+    }
+
+    /// Whether an explicit access is aligned where that is checked; raises #AC(0) if not. It comes
+    /// after page faults (SDM Vol. 3A Table 6-2). Operands of no power of two must be aligned to
+    /// their parts.
+    private func isAligned(_ address: UInt64, size: Int) -> Bool {
+        guard core.checksAlignment else { return true }
+        let part = min(UInt64(size & -size), 8)
+        if address & (part &- 1) == 0 { return true }
+        _ = core.raise(.alignmentCheck)
+        return false
     }
 
     /// The rights of explicit accesses at the current CPL.
@@ -80,7 +95,8 @@ extension Processor {
     func hostPointer(_ address: UInt64, write: Bool) -> UnsafeMutableRawPointer? {
         let kind = write ? explicitKind.union(.write) : explicitKind
         guard let machine = translate(address, kind) else { return nil }
-        guard machine < memory.arenaBytes, !core.watchesPage(address) else { return nil }
+        guard machine < memory.arenaBytes, !core.watchesPage(address), !core.checksAlignment
+        else { return nil }
         let flags = unsafe memory.frameFlags[Int(machine >> 12)]
         guard flags & FrameFlags.memory != 0 else { return nil }
         if write && (flags & FrameFlags.code != 0 || lastTranslationTraced) { return nil }

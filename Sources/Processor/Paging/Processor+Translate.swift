@@ -81,6 +81,7 @@ extension Processor {
     /// Enters a permitted translation into the software TLB bank of the access's rights.
     private func fill(_ address: UInt64, _ kind: AccessKind, _ translation: Translation) {
         if kind.contains(.fetch) || core.watchesPage(address) { return }
+        if core.checksAlignment && !kind.contains(.implicit) { return }
         let machine = translation.base | address & (translation.level.entrySpan - 1) & ~0xfff
         guard machine < memory.arenaBytes else { return }
         let flags = unsafe memory.frameFlags[Int(machine >> 12)]

@@ -118,6 +118,7 @@ extension Processor {
             at: MachineAddress(slot), expected: old, desired: new)
         if done, unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.code != 0 {
             blocks.written(slot, size: 8)
+            core.leaveBlock()
         }
         return done
     }
@@ -130,6 +131,7 @@ extension Processor {
             flushSoftware()
         } else {
             softTLB.invalidate(address)
+            blocks.flushLookups(ofPage: address)
         }
         if isShadow {
             _ = core.exitBefore(.pageFault(GuestVirtualAddress(address), kind))

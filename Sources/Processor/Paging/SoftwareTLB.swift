@@ -2,8 +2,9 @@ import X86
 
 /// The software TLB: what makes a memory access a handful of host instructions.
 ///
-/// Three banks of direct-mapped entries, one for each right with which memory is accessed:
-/// supervisor with EFLAGS.AC clear, supervisor with AC set (SMAP lets user pages through), user.
+/// Banks of direct-mapped entries, one for each right with which memory is accessed: supervisor
+/// with EFLAGS.AC clear, supervisor with AC set (SMAP lets user pages through), user. A fourth bank
+/// stays empty: with it every access of alignment-checked user code takes the slow path.
 /// An entry's tags hold the page's address with the generation in the low 12 bits; a tag of a
 /// former generation never matches. It is always a subset of the modelled TLB and is invisible in
 /// every count.
@@ -20,10 +21,11 @@ import X86
     }
 
     static let entriesPerBank: UInt64 = 1024
-    static let bankCount = 3
+    static let bankCount = 4
     static let supervisor = 0
     static let supervisorAC = 1
     static let user = 2
+    static let userChecked = 3
 
     private let entries: UnsafeMutablePointer<Entry>
 

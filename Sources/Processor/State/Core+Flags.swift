@@ -109,7 +109,8 @@ extension Core {
     func signExtended<W: FixedWidthInteger & UnsignedInteger>(_ value: W) -> UInt64 {
         let shift = UInt64(64 - W.bitWidth)
         return UInt64(
-            bitPattern: Int64(bitPattern: UInt64(truncatingIfNeeded: value) << shift) >> Int64(shift))
+            bitPattern: Int64(bitPattern: UInt64(truncatingIfNeeded: value) << shift)
+                >> Int64(shift))
     }
 
     /// Whether the condition of Jcc, SETcc or CMOVcc holds (SDM Vol. 1 App. B); `code` is 0…15.

@@ -27,7 +27,9 @@ import X86
     @inline(__always)
     subscript<W: FixedWidthInteger>(_ offset: UInt16, as type: W.Type = W.self) -> W {
         get { unsafe raw.load(fromByteOffset: Int(offset), as: W.self) }
-        nonmutating set { unsafe raw.storeBytes(of: newValue, toByteOffset: Int(offset), as: W.self) }
+        nonmutating set {
+            unsafe raw.storeBytes(of: newValue, toByteOffset: Int(offset), as: W.self)
+        }
     }
 
     /// Writes a general register as an instruction does: a 32-bit result clears bits 63…32, an
@@ -103,7 +105,9 @@ import X86
 
     /// #GP(error).
     @inline(never)
-    func generalProtection(_ error: UInt32 = 0) -> Status { raise(.generalProtection, error: error) }
+    func generalProtection(_ error: UInt32 = 0) -> Status {
+        raise(.generalProtection, error: error)
+    }
 
     /// #UD.
     @inline(never)

@@ -79,6 +79,8 @@ extension Core {
                 breakpoint.meets(address, UInt64(size))
             else { continue }
             state.debugConditions |= 1 << UInt64(number)
+            // A REP traps after the iteration.
+            leaveBlock()
         }
     }
 

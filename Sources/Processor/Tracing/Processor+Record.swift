@@ -73,6 +73,7 @@ extension Processor {
 
     /// Forgets the records that coalescing compares with: the hypervisor has consumed them.
     func forgetRecentRecords() {
-        for slot in 0..<8 { recentRecords[slot] = 0 }
+        // No record has all bits set; 0 is one, of machine address 0.
+        for slot in 0..<8 { recentRecords[slot] = .max }
     }
 }

@@ -12,7 +12,7 @@ import X86
         /// Opcode bytes, after prefixes and REX.
         var opcode: [UInt8]
         /// The reg field of ModRM where it extends the opcode; nil: a random register.
-        var extension_: UInt8?
+        var group: UInt8?
         var hasModRM = true
         var immediate = Immediate.none
         /// Flags that the instruction leaves undefined.
@@ -51,7 +51,7 @@ import X86
             ] as [(UInt8, Immediate)] {
                 list.append(
                     Template(
-                        name: name, opcode: [opcode], extension_: UInt8(number),
+                        name: name, opcode: [opcode], group: UInt8(number),
                         immediate: immediate, undefined: undefined, isByte: opcode == 0x80))
             }
         }
@@ -69,15 +69,15 @@ import X86
         ] as [(UInt8, String, UInt64)] {
             list.append(
                 Template(
-                    name: name, opcode: [0xf6], extension_: number, undefined: undefined,
+                    name: name, opcode: [0xf6], group: number, undefined: undefined,
                     isByte: true))
             list.append(
-                Template(name: name, opcode: [0xf7], extension_: number, undefined: undefined))
+                Template(name: name, opcode: [0xf7], group: number, undefined: undefined))
         }
         for (number, name) in [(0, "inc"), (1, "dec")] as [(UInt8, String)] {
             list.append(
-                Template(name: name, opcode: [0xfe], extension_: number, isByte: true))
-            list.append(Template(name: name, opcode: [0xff], extension_: number))
+                Template(name: name, opcode: [0xfe], group: number, isByte: true))
+            list.append(Template(name: name, opcode: [0xff], group: number))
         }
         for (number, name) in ["rol", "ror", "rcl", "rcr", "shl", "shr", "shl", "sar"].enumerated()
         {
@@ -86,7 +86,7 @@ import X86
                 for wide in 0..<2 as Range<UInt8> {
                     list.append(
                         Template(
-                            name: name, opcode: [opcode + wide], extension_: UInt8(number),
+                            name: name, opcode: [opcode + wide], group: UInt8(number),
                             immediate: immediate,
                             undefined: number >= 4 ? RFLAGS.adjust : 0, isByte: wide == 0,
                             isShift: true))
@@ -103,7 +103,7 @@ import X86
         for number in 4..<8 as Range<UInt8> {
             list.append(
                 Template(
-                    name: "bt* imm", opcode: [0x0f, 0xba], extension_: number, immediate: .byte,
+                    name: "bt* imm", opcode: [0x0f, 0xba], group: number, immediate: .byte,
                     undefined: bits))
         }
         let scan = bits | RFLAGS.carry
@@ -205,7 +205,8 @@ import X86
                 let mask = RFLAGS.arithmetic & ~undefinedFlags(template, count, width)
                 #expect(
                     machine.processor.flags & mask == state[16] & mask,
-                    "\(context.rawValue): flags \(machine.processor.flags & mask) \(state[16] & mask)")
+                    "\(context.rawValue): flags \(machine.processor.flags & mask) \(state[16] & mask)"
+                )
                 let word = machine.memory.load(
                     UInt64.self, at: MachineAddress(BareMachine.data))
                 let native = unsafe scratch.load(as: UInt64.self)
@@ -268,9 +269,9 @@ import X86
         if template.hasModRM {
             let isMemory = choice >> 16 & 3 == 0
             let reg =
-                template.extension_ ?? Self.registers[Int(choice >> 24) % Self.registers.count]
+                template.group ?? Self.registers[Int(choice >> 24) % Self.registers.count]
             let rm = Self.registers[Int(choice >> 32) % Self.registers.count]
-            if template.extension_ == nil && reg >= 8 { rex |= 4 }
+            if template.group == nil && reg >= 8 { rex |= 4 }
             if isMemory {
                 if template.name.hasSuffix(" r") { return nil }
                 tail.append((reg & 7) << 3 | 6)

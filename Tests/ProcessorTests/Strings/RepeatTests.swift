@@ -18,6 +18,21 @@ import X86
         #expect(try machine.frame(0) == SystemMachine.code)
     }
 
+    @Test func `an interrupt that waits in the shadow of STI comes after the first iteration`()
+        throws
+    {
+        let machine = try SystemMachine(.long)
+        machine.platform.interrupts = [0x40]
+        machine.processor.interruptRequested = true
+        machine.processor[.rcx] = 3
+        machine.processor[.rdi] = SystemMachine.data
+        // STI; REP STOSB
+        machine.run([0xfb, 0xf3, 0xaa])
+        #expect(machine.haltedVector == 0x40)
+        #expect(machine.processor[.rcx] == 2)
+        #expect(try machine.frame(0) == SystemMachine.code + 1)
+    }
+
     @Test func `a data breakpoint traps after the iteration that met it`() throws {
         let machine = try SystemMachine(.long)
         machine.processor[.rax] = SystemMachine.data + 2
@@ -29,6 +44,23 @@ import X86
         #expect(machine.haltedVector == 1)
         #expect(machine.processor[.rcx] == 5)
         #expect(try machine.frame(0) == SystemMachine.code + 6)
+    }
+
+    @Test func `a fault in a long scan leaves the flags as they were wherever it paused`() throws {
+        for count in [3, 5000] as [UInt64] {
+            let machine = try SystemMachine(.long)
+            for offset in stride(from: 0, to: 5000, by: 8) as StrideTo<UInt64> {
+                machine.store(UInt64(0x8080_8080_8080_8080), at: 0x80_0000 - 5000 + offset)
+            }
+            machine.processor[.rdi] = 0x80_0000 - count
+            machine.processor[.rcx] = count + 1
+            machine.processor[.rax] = 1
+            // STC; REPNE SCASB, in which every comparison sets CF, OF and SF.
+            machine.run([0xf9, 0xf2, 0xae])
+            #expect(machine.haltedVector == 14)
+            #expect(machine.processor[.rcx] == 1)
+            #expect(try machine.frame(3) & RFLAGS.arithmetic == RFLAGS.carry)
+        }
     }
 
     @Test(arguments: [0xa6, 0xae] as [UInt8])

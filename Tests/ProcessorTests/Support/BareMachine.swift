@@ -54,7 +54,8 @@ final class BareMachine {
         var registers = BootRegisters()
         registers.rip = Self.code
         registers.rflags = 2
-        registers.cr0 = CR0.protectionEnable | CR0.paging | CR0.writeProtect | CR0.extensionType
+        registers.cr0 =
+            CR0.protectionEnable | CR0.paging | CR0.writeProtect | CR0.extensionType
             | CR0.numericError
         registers.cr3 = 0x1000
         registers.cr4 = CR4.physicalAddressExtension | CR4.osFXSR | CR4.osSIMDExceptions

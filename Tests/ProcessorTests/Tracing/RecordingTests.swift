@@ -52,8 +52,8 @@ import X86
     @Test(arguments: 396...403 as ClosedRange<UInt64>)
     func `FSTP of 80 bits pops once when the buffer fills`(fill: UInt64) throws {
         let machine = try traced(0x40_0000)
-        // FLDZ; FLD1
-        #expect(machine.run([0xd9, 0xee, 0xd9, 0xe8], count: 2) == .limit)
+        // FNINIT; FLDZ; FLD1
+        #expect(machine.run([0xdb, 0xe3, 0xd9, 0xee, 0xd9, 0xe8], count: 3) == .limit)
         machine.processor[.rsi] = BareMachine.small
         // FSTP tword [RSI]
         #expect(runFilled(machine, fill, [0xdb, 0x3e]) == .limit)

@@ -1,0 +1,104 @@
+import Hypervisor
+import Testing
+import VirtualMachine
+
+/// The project's own test kernel (`Guests/TestKernel`), which `Scripts/testkernel.sh` builds: what
+/// the architecture owes to a guest, checked by a guest, under every technique.
+@Suite struct TestKernelTests {
+    /// A way to run: the technique and the ceiling on shadow pages, in bytes.
+    struct Way: Sendable {
+        var technique: String
+        var shadowBytes: UInt64 = 64 << 20
+
+        /// The first is the baseline that the others must agree with.
+        static let all = [
+            Way(technique: "bare"),
+            Way(technique: "traced"),
+            Way(technique: "traced,capacity=4096,threshold=8,coalesce=0"),
+            Way(technique: "traced,capacity=4096", shadowBytes: 64 << 10),
+        ]
+    }
+
+    /// What a run of the kernel printed and left behind.
+    struct Run: Sendable {
+        var outcome: RunOutcome
+        var console: String
+        var digest: Digest
+        /// How many cases the kernel says it has checked.
+        var cases: Int
+    }
+
+    static func run(_ words: String, _ way: Way) throws -> Run {
+        var configuration = MachineConfiguration(kernel: Guest.path("testkernel.elf"))
+        configuration.commandLine = words
+        configuration.memoryBytes = 64 << 20
+        configuration.debugExitPort = 0xf4
+        configuration.rebootAllowed = false
+        configuration.technique = try Technique(parsing: way.technique)
+        configuration.shadowMemoryBytes = way.shadowBytes
+        let console = RecordingConsole()
+        let machine = try VirtualMachine(configuration, console: console)
+        console.onIdle = { [flag = machine.stopFlag] in flag.requestStop() }
+        let outcome = machine.run()
+        let total = console.text.split(separator: "\n").last { $0.hasPrefix("CASES ") }
+        let cases = total.flatMap { Int($0.split(separator: " ")[1]) } ?? 0
+        return Run(
+            outcome: outcome, console: console.text, digest: machine.digest(), cases: cases)
+    }
+
+    /// Runs a list of tests every way. All must succeed; where everything that the tests do is
+    /// defined, all must agree to the bit.
+    static func check(_ words: String, cases: Int, agree: Bool = true) throws {
+        var baseline: Run?
+        for way in Way.all {
+            let run = try run(words, way)
+            #expect(run.outcome == .debugExit(status: 1), "\(way): \(run.console)")
+            #expect(!run.console.contains("FAIL "), "\(way)")
+            #expect(run.cases >= cases, "\(way)")
+            if let baseline, agree { #expect(run.digest == baseline.digest, "\(way)") }
+            baseline = baseline ?? run
+        }
+    }
+
+    @Test("every combination of entry bits, control bits and accesses has the right outcome")
+    func access() throws {
+        // The oracle sees all of them once, and a sample under the other techniques.
+        let full = try Self.run("access", Way.all[1])
+        #expect(full.outcome == .debugExit(status: 1), "\(full.console)")
+        #expect(full.cases >= 800_000)
+        try Self.check("access step=11", cases: 70_000)
+    }
+
+    @Test("after an edit of an entry, old rights are seen only where a TLB may hold them")
+    func edits() throws {
+        // Stale rights may differ between techniques, and so may what the guest does then.
+        try Self.check("edits step=3", cases: 90_000, agree: false)
+    }
+
+    @Test("every operation that ends staleness does so")
+    func invalidation() throws { try Self.check("invalidation", cases: 34_000) }
+
+    @Test("random edits and flushes never show what no TLB could hold")
+    func lawful() throws { try Self.check("lawful step=4", cases: 25_000, agree: false) }
+
+    @Test("accesses that cross pages or fault half-way leave what the architecture says")
+    func memory() throws { try Self.check("memory", cases: 2_400) }
+
+    @Test("exceptions have the right vector, error code, return address and stack")
+    func exceptions() throws { try Self.check("exceptions", cases: 160) }
+
+    @Test("single steps and breakpoints trap where they should")
+    func debug() throws { try Self.check("debug", cases: 330) }
+
+    @Test("ring 3 comes and goes by every way, and may do no more than it should")
+    func privilege() throws { try Self.check("privilege segments", cases: 180) }
+
+    @Test("interrupts come in order, when they may, and no sooner")
+    func interrupts() throws { try Self.check("interrupts", cases: 220) }
+
+    @Test("timers come when they are due")
+    func timers() throws { try Self.check("timers", cases: 1_000) }
+
+    @Test("real mode and protected mode without paging work, and long mode comes back")
+    func modes() throws { try Self.check("modes", cases: 90) }
+}
