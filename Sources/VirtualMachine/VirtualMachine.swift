@@ -120,7 +120,7 @@ public final class VirtualMachine {
                 return .unsupported(
                     "\(feature), which the guest turned on at "
                         + "\(GuestVirtualAddress(processor.rip)), is not there yet")
-            case .pageFault, .rootLoaded, .invalidatePage, .invalidatePCID, .pagingModeChanged,
+            case .pageFault, .secondDimensionFault, .rootLoaded, .invalidatePage, .invalidatePCID, .pagingModeChanged,
                 .bufferThreshold, .bufferFull, .writeCompleted:
                 _ = hypervisor.handle(exit, processor: 0)
             }

@@ -12,7 +12,8 @@ import X86
 /// `Policy` says both. Under `bare` the processor walks the guest's own tables and nothing exits.
 /// Under `traced` it walks `ShadowMMU`'s tables, and each coherency-inducing operation exits to
 /// have the guest write buffers drained. Under `trap` it walks them too, and each write to a guest
-/// table exits instead.
+/// table exits instead. Under `nested` the processor walks the guest's tables, and `ShadowMMU` holds
+/// the second dimension, which is the identity map that a guest without paging has for a shadow.
 ///
 /// *Example.*
 /// ```swift
@@ -90,6 +91,11 @@ public final class Hypervisor {
                     processor.control.trace = traceControls(parameters, rings[number])
                 }
                 loadRoot(number)
+            case .nested:
+                if let mmu {
+                    processor.control.paging = .nested(
+                        root: mmu.loadSecondDimension(processor: number))
+                }
             }
             processor.invalidateAll()
         }
@@ -120,6 +126,8 @@ public final class Hypervisor {
         case .pageFault(let address, let access):
             drain(.pageFault)
             if resolve(address, access, processor) == .tableWrite { reason = .tableWrite }
+        case .secondDimensionFault(let address, _):
+            mmu?.resolveSecondDimension(address, processor: processor)
         case .rootLoaded:
             drain(.rootLoaded)
             loadRoot(processor)
@@ -238,6 +246,7 @@ extension ExitReason {
             case .tripleFault: .tripleFault
             case .unsupported: .unsupported
             case .pageFault: .pageFault
+            case .secondDimensionFault: .secondDimensionFault
             case .rootLoaded: .rootLoaded
             case .invalidatePage: .invalidatePage
             case .invalidatePCID: .invalidatePCID

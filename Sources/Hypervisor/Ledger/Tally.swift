@@ -44,6 +44,7 @@ public enum ExitReason: String, TallyKey {
     case unsupported = "unsupported"
     /// A page-fault exit that was a write to a protected guest page table.
     case tableWrite = "table-write"
+    case secondDimensionFault = "second-dimension-fault"
 
     /// The case's place in `allCases`.
     public var index: Int {
@@ -61,6 +62,7 @@ public enum ExitReason: String, TallyKey {
         case .bufferFull: 10
         case .unsupported: 11
         case .tableWrite: 12
+        case .secondDimensionFault: 13
         }
     }
 }

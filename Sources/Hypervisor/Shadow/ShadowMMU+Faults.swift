@@ -91,7 +91,7 @@ extension ShadowMMU {
     }
 
     /// Completes the path below a direct page.
-    private func installDirect(_ first: UInt32, _ address: GuestVirtualAddress) -> Bool {
+    func installDirect(_ first: UInt32, _ address: GuestVirtualAddress) -> Bool {
         var page = first
         var changed = false
         while true {

@@ -117,7 +117,8 @@ extension ShadowMMU {
     /// it is seen are found by climbing from parent to parent.
     func invalidateLeaf(_ slot: UInt32) {
         if pendingAll { return }
-        guard pages[page(ofSlot: slot)].level == .table else {
+        guard policy.walked == .shadow, pages[page(ofSlot: slot)].level == .table else {
+            // At which guest virtual addresses a guest-physical one is seen is not known here.
             // The processor may hold fragments of it anywhere in its span.
             pendingAll = true
             return

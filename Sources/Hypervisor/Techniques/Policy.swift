@@ -9,6 +9,8 @@ package struct Policy: Equatable, Sendable {
         case guest
         /// The hypervisor's, guest virtual → machine.
         case shadow
+        /// The guest's own, and a second dimension of the hypervisor's, guest-physical → machine.
+        case nested
     }
 
     /// How a leaf that maps a frame which holds a guest table keeps writes from passing unnoticed.
@@ -44,6 +46,9 @@ extension Technique {
             Policy(
                 walked: .guest, protection: .recorded, exitsOnInvalidation: false, trace: nil)
         case .trap: .shadow(.readOnly)
+        case .nested:
+            Policy(
+                walked: .nested, protection: .recorded, exitsOnInvalidation: false, trace: nil)
         case .traced(let parameters):
             Policy(
                 walked: .shadow, protection: .recorded, exitsOnInvalidation: true,

@@ -2,12 +2,15 @@
 /// guest changed its page tables.
 ///
 /// The textual form is the technique's name, followed by its parameters:
-/// `bare`, `trap`, `traced`, `traced,capacity=4096,threshold=256,coalesce=1`.
+/// `bare`, `trap`, `nested`, `traced`, `traced,capacity=4096,threshold=256,coalesce=1`.
 public enum Technique: Equatable, Sendable, CustomStringConvertible {
     /// The processor walks the guest's own tables; guest physical is machine. The baseline.
     case bare
     /// Shadow page tables; each write to a guest page table exits and is applied at once.
     case trap
+    /// The processor walks the guest's own tables and a second dimension, guest-physical →
+    /// machine. Nothing of the guest's paging exits.
+    case nested
     /// Shadow page tables, kept coherent by the traced-write facility.
     case traced(TraceParameters)
 
@@ -21,6 +24,7 @@ public enum Technique: Equatable, Sendable, CustomStringConvertible {
             return
         case "bare": self = .bare
         case "trap": self = .trap
+        case "nested": self = .nested
         default: throw .unknownTechnique(text)
         }
         if parts.count > 1 {
@@ -32,6 +36,7 @@ public enum Technique: Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .bare: "bare"
         case .trap: "trap"
+        case .nested: "nested"
         case .traced(let parameters): "traced," + parameters.description
         }
     }
@@ -119,7 +124,7 @@ public enum TechniqueError: Error, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .unknownTechnique(let name):
-            "unknown technique '\(name)': give bare, trap or traced"
+            "unknown technique '\(name)': give bare, trap, traced or nested"
         case .unknownParameter(let technique, let parameter):
             technique == "traced"
                 ? "technique traced takes capacity, threshold and coalesce, each once,"

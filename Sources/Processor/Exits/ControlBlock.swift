@@ -43,6 +43,18 @@ public enum PagingScheme: Equatable, Sendable {
     /// write to a page whatever CR0.WP says, and of every write to a page that it protects
     /// (`ControlBlock.completesProtectedWrites`). `root` must lie in machine memory.
     case shadow(root: MachineAddress)
+    /// The guest's own, as with `guest`, with every guest-physical address (of tables, CR3's among
+    /// them, and of what is accessed) translated by a *second dimension*: 4-level tables of the
+    /// hypervisor from `root`, guest-physical → machine, in the same format. A walk of 4 guest
+    /// levels reads up to 4 × (4 + 1) + 4 = 24 entries. With CR0.PG clear the second dimension
+    /// alone translates. Page faults go to the guest without an exit; what the second dimension
+    /// does not map exits with `secondDimensionFault`.
+    ///
+    /// Of a second-dimension entry P, R/W (of all levels together), PS and the address count; the
+    /// processor sets neither A nor D there. What is cached is the translation of both dimensions
+    /// together, of the smaller of the two page sizes; INVLPG ends every part of a guest page.
+    /// Guest-physical addresses have up to 48 bits. `root` must lie in machine memory.
+    case nested(root: MachineAddress)
 }
 
 /// The registers of the traced-write facility: one ring in machine memory.

@@ -22,6 +22,9 @@ public enum Exit: Equatable, Sendable {
     /// A walk of the shadow tables found no translation that permits the access, or found a leaf
     /// whose D is clear for a write. Fault-like; only under `PagingScheme.shadow`.
     case pageFault(GuestVirtualAddress, AccessKind)
+    /// The second dimension does not map the guest-physical address, or not for this kind of
+    /// access. Fault-like; only under `PagingScheme.nested`.
+    case secondDimensionFault(GuestPhysicalAddress, AccessKind)
     /// MOV to CR3, or a task switch, loaded a root. Trap-like. `flushed`: the translations of the
     /// new PCID were invalidated (bit 63 of the source was clear).
     case rootLoaded(flushed: Bool)

@@ -19,6 +19,9 @@ final class ModelledTLB {
     private let large: SetAssociativeArray
     /// How many large entries are valid, so that a machine without them never looks.
     private var hasLarge = false
+    /// Whether it may hold parts of guest pages that are larger: an address then does not find all
+    /// that belongs to its page.
+    var hasFragments = false
 
     init(_ geometry: Geometry = Geometry()) {
         small = SetAssociativeArray(sets: geometry.smallSets, ways: geometry.smallWays)
@@ -59,7 +62,10 @@ final class ModelledTLB {
     func invalidateAll(pcid: UInt16?, global: Bool) {
         small.invalidateAll(pcid, global)
         if hasLarge { large.invalidateAll(pcid, global) }
-        if pcid == nil && global { hasLarge = false }
+        if pcid == nil && global {
+            hasLarge = false
+            hasFragments = false
+        }
     }
 }
 

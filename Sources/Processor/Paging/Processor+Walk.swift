@@ -9,8 +9,16 @@ extension Processor {
     func walk(_ address: UInt64, _ kind: AccessKind) -> Translation? {
         let isShadow: Bool
         let root: UInt64
+        /// The second dimension's root; nil: there is none.
+        var second: UInt64?
         switch control.paging {
-        case .guest:
+        case .guest, .nested:
+            if case .nested(let base) = control.paging {
+                if core.state.cr0 & CR0.paging == 0 {
+                    return walkSecondOnly(address, base.rawValue, kind)
+                }
+                second = base.rawValue
+            }
             isShadow = false
             root = core.state.cr3 & guestAddressMask
             if core.state.cr4 & CR4.physicalAddressExtension == 0
@@ -31,7 +39,14 @@ extension Processor {
             var user = true
             var executeDisable = false
             while true {
-                let slot = table + UInt64(GuestVirtualAddress(address).index(at: level)) * 8
+                var slot = table + UInt64(GuestVirtualAddress(address).index(at: level)) * 8
+                let physicalSlot = slot
+                if let second {
+                    guard
+                        let found = translateSecond(slot, second, write: false, kind)
+                    else { return nil }
+                    slot = found.machine
+                }
                 statistics.walkReferences += 1
                 let raw = readEntry(slot)
                 let entry = PagingEntry(raw)
@@ -50,6 +65,7 @@ extension Processor {
                 executeDisable = executeDisable || entry.isExecuteDisabled
                 if !entry.isLeaf(at: level) {
                     if !entry.isAccessed {
+                        guard mayUpdate(physicalSlot, second, kind) else { return nil }
                         guard
                             swapEntry(slot, raw, raw | PagingEntry.accessedBit)
                         else { continue restart }
@@ -71,6 +87,7 @@ extension Processor {
                     if !isShadow { wanted |= PagingEntry.dirtyBit }
                 }
                 if wanted != raw {
+                    guard mayUpdate(physicalSlot, second, kind) else { return nil }
                     guard swapEntry(slot, raw, wanted) else { continue restart }
                 }
                 var bits: UInt8 = 0
@@ -86,11 +103,22 @@ extension Processor {
                 {
                     bits |= TranslationBits.traced
                 }
-                return Translation(
+                let found = Translation(
                     base: entry.leafBase(at: level) & addressMask(isShadow), level: level,
                     bits: bits)
+                guard let second else { return found }
+                return combine(found, address, second, kind)
             }
         }
+    }
+
+    /// Whether the second dimension, where there is one, lets the guest entry be written; raises
+    /// the exit if not. The walk read the entry through it, which is not counted again.
+    private func mayUpdate(_ slot: UInt64, _ second: UInt64?, _ kind: AccessKind) -> Bool {
+        guard let second else { return true }
+        let references = statistics.walkReferences
+        defer { statistics.walkReferences = references }
+        return translateSecond(slot, second, write: true, kind) != nil
     }
 
     /// Bits of an address that the guest's entries may use.
@@ -104,7 +132,7 @@ extension Processor {
 
     /// The entry at a machine address; where no memory answers the bus floats high, and all ones
     /// come back: present, with reserved bits set.
-    private func readEntry(_ slot: UInt64) -> UInt64 {
+    func readEntry(_ slot: UInt64) -> UInt64 {
         guard slot < memory.arenaBytes,
             unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.memory != 0
         else { return .max }
@@ -127,7 +155,9 @@ extension Processor {
         _ address: UInt64, _ kind: AccessKind, _ isShadow: Bool, present: Bool, reserved: Bool
     ) -> Translation? {
         // A fault ends whatever is cached for the page (SDM Vol. 3A §4.10.4.1).
-        if tlb.invalidate(address, pcid: currentPCID, global: false) {
+        if dropFragments(currentPCID, global: false) {
+            // The whole of the page went with them.
+        } else if tlb.invalidate(address, pcid: currentPCID, global: false) {
             flushSoftware()
         } else {
             softTLB.invalidate(address)

@@ -121,9 +121,10 @@ enum ControlRegisters {
         let oldEFER = core.state.efer
         core.state.cr0 = new
         core.state.efer = efer
-        if changed & CR0.paging != 0, !sets(CR0.paging) {
+        if changed & CR0.paging != 0 {
+            // Turned on, too: the second dimension's translations of linear addresses end.
             core.processor.invalidateAll()
-        } else if changed & (CR0.paging | CR0.writeProtect) != 0 {
+        } else if changed & CR0.writeProtect != 0 {
             core.processor.flushSoftware()
         }
         if changed & (CR0.protectionEnable | CR0.paging) != 0 { core.updateMode() }

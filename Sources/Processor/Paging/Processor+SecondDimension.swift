@@ -1,0 +1,88 @@
+import MachineMemory
+import X86
+
+/// The second dimension of nested paging: guest-physical → machine, by the hypervisor's tables.
+extension Processor {
+    /// What the second dimension makes of a guest-physical address.
+    struct SecondTranslation {
+        /// The machine address of the byte.
+        var machine: UInt64
+        /// The size of the page that maps it.
+        var level: PageLevel
+        var isWritable: Bool
+    }
+
+    /// Translates a guest-physical address by the tables from `root`.
+    /// - Parameters:
+    ///   - write: whether it is to be written.
+    ///   - kind: the guest's access, for the exit.
+    /// - Returns: nil after raising `secondDimensionFault`.
+    func translateSecond(
+        _ physical: UInt64, _ root: UInt64, write: Bool, _ kind: AccessKind
+    ) -> SecondTranslation? {
+        var table = root
+        var level = PageLevel.pml4
+        var isWritable = true
+        while true {
+            let index = GuestVirtualAddress(physical).index(at: level)
+            statistics.walkReferences += 1
+            let entry = PagingEntry(readEntry(table + UInt64(index) * 8))
+            isWritable = isWritable && entry.isWritable
+            guard entry.isPresent, isWritable || !write, physical >> 48 == 0 else {
+                let access = write ? kind.union(.write) : kind.subtracting(.write)
+                _ = core.exitBefore(
+                    .secondDimensionFault(GuestPhysicalAddress(physical), access))
+                return nil
+            }
+            if let below = level.below, !entry.isLeaf(at: level) {
+                table = entry.addressField
+                level = below
+                continue
+            }
+            let offset = physical & (level.entrySpan &- 1)
+            return SecondTranslation(
+                machine: entry.leafBase(at: level) | offset, level: level,
+                isWritable: isWritable)
+        }
+    }
+
+    /// Drops everything of a PCID where parts of larger guest pages may be cached: which of them
+    /// belong to one page is not known.
+    /// - Returns: whether it did.
+    func dropFragments(_ pcid: UInt16, global: Bool) -> Bool {
+        guard tlb.hasFragments else { return false }
+        tlb.invalidateAll(pcid: pcid, global: global)
+        flushSoftware()
+        return true
+    }
+
+    /// The translation of a linear address while the guest has no paging.
+    func walkSecondOnly(_ address: UInt64, _ root: UInt64, _ kind: AccessKind) -> Translation? {
+        guard
+            let second = translateSecond(address, root, write: kind.contains(.write), kind)
+        else { return nil }
+        return Translation(
+            base: second.machine & ~(second.level.entrySpan &- 1), level: second.level,
+            bits: TranslationBits.writable | TranslationBits.user
+                | (second.isWritable ? TranslationBits.dirty : 0))
+    }
+
+    /// A guest translation, whose base is guest-physical, taken through the second dimension.
+    func combine(
+        _ guest: Translation, _ address: UInt64, _ root: UInt64, _ kind: AccessKind
+    ) -> Translation? {
+        let physical = guest.base | address & (guest.level.entrySpan &- 1)
+        guard
+            let second = translateSecond(physical, root, write: kind.contains(.write), kind)
+        else { return nil }
+        var combined = guest
+        if second.level < guest.level {
+            combined.level = second.level
+            tlb.hasFragments = true
+        }
+        combined.base = second.machine & ~(combined.level.entrySpan &- 1)
+        // A write through what cannot be written is walked for, and exits.
+        if !second.isWritable { combined.bits &= ~TranslationBits.dirty }
+        return combined
+    }
+}
