@@ -147,9 +147,36 @@ struct GuestProgramTests {
         #expect(ledger.spuriousFaults == 0)
     }
 
+    @Test("unsync executes them too, and one write to the page table exits between two flushes")
+    func unsync() throws {
+        let (bare, _, _) = try run(.bare)
+        let (unsync, ledger, violations) = try run(.unsync)
+        #expect(unsync == bare)
+        #expect(violations == [])
+        // 125 times MOV to CR3, and the time before the first.
+        #expect(ledger.tableWrites.pairs.map { $0.count } == [125, 2, 0, 0])
+        #expect(ledger.tablesUnsynced == 125)
+        #expect(ledger.tablesResynced == 125)
+        #expect(ledger.entriesResynced >= 1900)
+        #expect(ledger.exits[.invalidatePage] == 2000)
+        #expect(ledger.exits[.pageFault] == ledger.hiddenFaults)
+    }
+
+    @Test("nested executes them too, and exits for the second dimension alone")
+    func nested() throws {
+        let (bare, bareLedger, _) = try run(.bare)
+        let (nested, ledger, violations) = try run(.nested)
+        #expect(nested == bare)
+        #expect(violations == [])
+        #expect(ledger.exits[.secondDimensionFault] == ledger.exits.sum - 1)
+        #expect(ledger.exits.sum <= 8)
+        #expect(ledger.tlbMisses == bareLedger.tlbMisses)
+        #expect(ledger.walkReferences > 4 * bareLedger.walkReferences)
+    }
+
     @Test(
         "a ceiling of a few pages changes nothing but the cost",
-        arguments: [Technique.traced(.standard), .trap])
+        arguments: [Technique.traced(.standard), .trap, .unsync])
     func smallCeiling(technique: Technique) throws {
         let (bare, _, _) = try run(.bare)
         let (traced, ledger, violations) = try run(

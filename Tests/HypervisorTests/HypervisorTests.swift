@@ -92,6 +92,51 @@ struct HypervisorTests {
         #expect(hypervisor.audit() == [])
     }
 
+    @Test("nested walks the guest's tables, and the second dimension is filled as it is used")
+    func nested() throws {
+        let (memory, processors, hypervisor) = try machine(.nested, processors: 2)
+        #expect(!processors[0].control.exitsOnPagingOperations)
+        #expect(!processors[0].control.trace.isEnabled)
+        guard case .nested(let root) = processors[1].control.paging else {
+            Issue.record("not nested")
+            return
+        }
+        #expect(processors[0].control.paging == processors[1].control.paging)
+        func entry(_ address: UInt64) -> UInt64 {
+            memory.load(UInt64.self, at: MachineAddress(address)) ?? 0
+        }
+        #expect(entry(root.rawValue) == 0)
+        for guest in [0x20_1000, 0xfee0_0000, 0xff_ffff_f000] as [UInt64] {
+            #expect(
+                hypervisor.handle(
+                    .secondDimensionFault(GuestPhysicalAddress(guest), []), processor: 1))
+        }
+        let low = entry(root.rawValue) & PagingEntry.addressMask
+        let directory = entry(low) & PagingEntry.addressMask
+        // RAM by 2 MiB, devices by 1 GiB; where there is neither, too.
+        #expect(entry(directory + 8) == memory.guestBase + 0x20_0000 | 0xe7)
+        #expect(entry(low + 3 * 8) == memory.guestBase + 0xc000_0000 | 0xe7)
+        #expect(hypervisor.ledger.exits[.secondDimensionFault] == 3)
+        #expect(hypervisor.ledger.shadowPagesLive == 4)
+        #expect(hypervisor.audit() == [])
+    }
+
+    @Test("the second dimension stays under the ceiling")
+    func nestedCeiling() throws {
+        let least = ShadowMMU.leastPages(processors: 1)
+        let (memory, processors, hypervisor) = try machine(
+            .nested, shadowBytes: least * 4096)
+        for number in 0..<256 as Range<UInt64> {
+            let guest = GuestPhysicalAddress(number << 39 & (1 << 48 - 1) | number << 30)
+            _ = hypervisor.handle(.secondDimensionFault(guest, .write), processor: 0)
+            #expect(hypervisor.ledger.shadowPagesLive < least)
+        }
+        #expect(hypervisor.ledger.shadowPagesReclaimed > 0)
+        #expect(hypervisor.audit() == [])
+        guard case .nested(let root) = processors[0].control.paging else { return }
+        #expect(memory.isMemory(root, size: 4096))
+    }
+
     @Test("exits that are not memory virtualization's go back to the board, and are counted")
     func exits() throws {
         let (_, _, hypervisor) = try machine(.traced(.standard))
@@ -120,7 +165,7 @@ struct HypervisorTests {
     }
 
     /// What no exit under `traced` is.
-    private static let others: [ExitReason] = [.tableWrite]
+    private static let others: [ExitReason] = [.tableWrite, .secondDimensionFault]
 
     @Test("what does not fit is refused with the figure that would")
     func refusals() throws {

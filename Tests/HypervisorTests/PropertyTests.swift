@@ -62,7 +62,14 @@ struct PropertyTests {
             switch random.next(10) {
             case 0...3:
                 let kind = kinds[Int(random.next(6))]
-                if machine.reach(address(), kind) != nil { reached += 1 } else { faulted += 1 }
+                let target = address()
+                if machine.reach(target, kind) != nil {
+                    reached += 1
+                } else {
+                    faulted += 1
+                    // An entry that permits is never hidden by an older one that did not.
+                    #expect(!machine.isPermitted(target, kind), "seed \(seed) step \(step)")
+                }
             case 4...6:
                 machine.edit(
                     (first + random.next(tables)) << 12 + random.next(3) * 8, entry(),
@@ -72,7 +79,9 @@ struct PropertyTests {
                     machine.root << 12 + random.next(3) * 8,
                     (first + random.next(4)) << 12 | M.all)
             case 8:
-                machine.invalidatePage(address())
+                let target = address()
+                machine.invalidatePage(target)
+                machine.verifyInvalidated(target, "seed \(seed) step \(step)")
             default:
                 let table = GuestPhysicalAddress((first + random.next(tables)) << 12)
                 machine.poke(table.rawValue, entry())
@@ -83,7 +92,9 @@ struct PropertyTests {
         #expect(reached > 100 && faulted > 100)
         switch policy.protection {
         case .recorded: #expect(machine.mmu.ledger.recordsDrained > 250)
-        case .readOnly: #expect(machine.mmu.ledger.tableWrites.sum > 250)
+        case .readOnly:
+            #expect(machine.mmu.ledger.tableWrites.sum > 250)
+            #expect((machine.mmu.ledger.tablesUnsynced > 20) == policy.unsyncsLeafTables)
         }
         if seed % 2 == 0 { #expect(machine.mmu.ledger.shadowPagesReclaimed > 0) }
     }

@@ -6,7 +6,7 @@ struct TechniqueTests {
     @Test("each technique is parsed from what it describes itself as")
     func roundTrip() throws {
         let parameters = try TraceParameters(capacity: 8192, threshold: 100, coalesce: 4)
-        for technique in [Technique.bare, .trap, .traced(parameters)] {
+        for technique in [Technique.bare, .trap, .unsync, .nested, .traced(parameters)] {
             #expect(try Technique(parsing: technique.description) == technique)
         }
         #expect(try Technique(parsing: "traced") == .traced(.standard))

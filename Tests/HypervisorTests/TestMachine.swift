@@ -34,7 +34,9 @@ final class TestMachine: TranslationCacheControl {
     static let guestBytes: UInt64 = 64 << 20
 
     /// The policies with a shadow, for tests of what each must do.
-    static let policies: [Policy] = [.shadow(.recorded), .shadow(.readOnly)]
+    static let policies: [Policy] = [
+        .shadow(.recorded), .shadow(.readOnly), .shadow(.readOnly, unsyncsLeafTables: true),
+    ]
 
     let memory: MachineMemory
     let policy: Policy
@@ -146,11 +148,19 @@ final class TestMachine: TranslationCacheControl {
     /// INVLPG: the processor drops the page, and exits.
     func invalidatePage(_ address: UInt64) {
         cache[address >> 12] = nil
-        drain(.invalidatePage)
+        if policy.protection == .recorded {
+            drain(.invalidatePage)
+        } else {
+            mmu.invalidated(GuestVirtualAddress(address), processor: 0)
+        }
     }
 
     func drain(_ cause: DrainCause) {
-        guard policy.protection == .recorded else { return }
+        guard policy.protection == .recorded else {
+            // A single page's INVLPG and a fault are for `ShadowMMU` to limit.
+            if cause != .pageFault { mmu.operationEndedStaleness() }
+            return
+        }
         mmu.drain(&rings, cause: cause)
     }
 
@@ -218,7 +228,7 @@ final class TestMachine: TranslationCacheControl {
             drain(.pageFault)
             let answer = mmu.resolve(GuestVirtualAddress(address), kind, mode, processor: 0)
             switch answer {
-            case .hidden: break
+            case .hidden, .unsynced: break
             case .injected(let error): return .failure(Fault(error: error))
             case .tableWrite:
                 // One access is let through; nothing of it is cached.
@@ -310,6 +320,32 @@ final class TestMachine: TranslationCacheControl {
             sourceLocation: sourceLocation)
     }
 
+    /// What must hold of a page once INVLPG was executed for it: its translation, if it has one, is
+    /// what the guest's tables say now, and not what they said.
+    func verifyInvalidated(
+        _ address: UInt64, _ comment: String, sourceLocation: SourceLocation = #_sourceLocation
+    ) {
+        guard let shadow = walkShadow(address) else { return }
+        guard let truth = Oracle.walk(self, address) else {
+            Issue.record("\(comment) stale", sourceLocation: sourceLocation)
+            return
+        }
+        #expect(
+            shadow.machinePage == memory.guestBase + truth.page
+                && shadow.writable == truth.writable && shadow.user == truth.user
+                && shadow.executeDisable == truth.executeDisable
+                && (!shadow.dirty || truth.dirty),
+            "\(comment)", sourceLocation: sourceLocation)
+    }
+
+    /// Whether the guest's tables, read afresh, permit an access.
+    func isPermitted(_ address: UInt64, _ kind: AccessKind) -> Bool {
+        guard let truth = Oracle.walk(self, address, needsAccessed: false) else { return false }
+        return Oracle.permits(
+            kind, mode, writable: truth.writable, user: truth.user,
+            executeDisable: truth.executeDisable)
+    }
+
     /// The first address of every leaf below the live root, and its last page.
     func shadowedAddresses() -> [UInt64] {
         var found: [UInt64] = []
@@ -353,7 +389,9 @@ enum Oracle {
     }
 
     /// Nil where nothing may be mapped: not present, not accessed, or malformed.
-    static func walk(_ machine: TestMachine, _ address: UInt64) -> Translation? {
+    static func walk(
+        _ machine: TestMachine, _ address: UInt64, needsAccessed: Bool = true
+    ) -> Translation? {
         var table = machine.mode.cr3 & 0xff_ffff_f000
         var writable = true
         var user = true
@@ -361,7 +399,8 @@ enum Oracle {
         for shift in [39, 30, 21, 12] as [UInt64] {
             let raw = machine.peek(table + (address >> shift & 511) * 8)
             let isLeaf = shift == 12 || raw & 0x80 != 0
-            if raw & 0x21 != 0x21 || raw & 0x000f_ff00_0000_0000 != 0 { return nil }
+            if raw & 1 == 0 || needsAccessed && raw & 0x20 == 0 { return nil }
+            if raw & 0x000f_ff00_0000_0000 != 0 { return nil }
             if shift == 39 && isLeaf { return nil }
             if isLeaf && shift > 12 && raw & ((1 << shift) - 1) & ~0x1fff != 0 { return nil }
             writable = writable && raw & 2 != 0

@@ -12,8 +12,9 @@ import X86
 /// `Policy` says both. Under `bare` the processor walks the guest's own tables and nothing exits.
 /// Under `traced` it walks `ShadowMMU`'s tables, and each coherency-inducing operation exits to
 /// have the guest write buffers drained. Under `trap` it walks them too, and each write to a guest
-/// table exits instead. Under `nested` the processor walks the guest's tables, and `ShadowMMU` holds
-/// the second dimension, which is the identity map that a guest without paging has for a shadow.
+/// table exits instead; under `unsync`, of a table of the lowest level only the first. Under
+/// `nested` the processor walks the guest's tables, and `ShadowMMU` holds the second dimension,
+/// which is the identity map that a guest without paging has for a shadow.
 ///
 /// *Example.*
 /// ```swift
@@ -125,18 +126,25 @@ public final class Hypervisor {
             return false
         case .pageFault(let address, let access):
             drain(.pageFault)
-            if resolve(address, access, processor) == .tableWrite { reason = .tableWrite }
+            switch resolve(address, access, processor) {
+            case .tableWrite, .unsynced: reason = .tableWrite
+            case .hidden, .injected, .none: break
+            }
         case .secondDimensionFault(let address, _):
             mmu?.resolveSecondDimension(address, processor: processor)
         case .rootLoaded:
             drain(.rootLoaded)
+            resyncAll()
             loadRoot(processor)
-        case .invalidatePage:
+        case .invalidatePage(let address):
             drain(.invalidatePage)
+            if policy.unsyncsLeafTables { mmu?.invalidated(address, processor: processor) }
         case .invalidatePCID:
             drain(.invalidatePCID)
+            resyncAll()
         case .pagingModeChanged(let cr0, _, let efer):
             drain(.pagingModeChanged)
+            resyncAll()
             pagingModeChanged(from: cr0, efer, processor)
         case .bufferThreshold:
             drain(.bufferThreshold)
@@ -191,6 +199,11 @@ public final class Hypervisor {
         }
     }
 
+    /// Has all unsynced tables read again.
+    private func resyncAll() {
+        if policy.unsyncsLeafTables { mmu?.operationEndedStaleness() }
+    }
+
     /// Applies what the processor has written to protected tables.
     private func applyCompleted(_ number: Int) {
         guard let mmu, !processors[number].completedWrites.isEmpty else { return }
@@ -204,7 +217,7 @@ public final class Hypervisor {
         let processor = processors[number]
         let resolution = mmu.resolve(address, access, processor.guestMode, processor: number)
         switch resolution {
-        case .hidden, .tableWrite:
+        case .hidden, .tableWrite, .unsynced:
             processor.control.paging = .shadow(root: mmu.liveRoot(processor: number))
             // Where the step meets a hidden fault on its way, it goes on completing.
             if resolution == .tableWrite { processor.control.completesProtectedWrites = true }

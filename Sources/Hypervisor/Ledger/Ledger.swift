@@ -50,6 +50,12 @@ public struct Ledger: Equatable, Sendable {
     /// Writes to protected guest tables that exited, by the level of the table; of a frame that is
     /// used at several levels, the lowest.
     public var tableWrites = Tally<TableLevel>()
+    /// Tables of the lowest level that such a write made writable and unsynced.
+    public var tablesUnsynced: UInt64 = 0
+    /// Unsynced tables that were protected again and read whole.
+    public var tablesResynced: UInt64 = 0
+    /// Entries of unsynced tables that were read again alone.
+    public var entriesResynced: UInt64 = 0
 
     // Page faults
 

@@ -22,6 +22,8 @@ package enum Violation: Equatable, Sendable {
     case wrongTraceCount(region: UInt64)
     /// Live, free and never used pages do not make up the pool.
     case leakedPages(live: UInt64, listed: UInt64, free: UInt64)
+    /// An unsynced frame is not in the list at its place, or is no table of the lowest level alone.
+    case wrongUnsync(frame: UInt64)
     /// Invalidations were left undone.
     case pendingInvalidations
 }
@@ -53,6 +55,7 @@ struct Auditor {
             if mmu.pages[root].levelNumber != 4 { violations.append(.deadRoot(page: root)) }
         }
         checkTraceCounts()
+        checkUnsynced()
         checkPool()
         return violations
     }
@@ -125,6 +128,8 @@ struct Auditor {
                 violations.append(.wrongLists(slot: slot))
             }
             if isLeaf { checkTrace(slot, entry, state.level) }
+            // What an unsynced table says is not owed before it is read again.
+            if !state.isDirect && mmu.frames[Int(state.guestFrame)].unsynced != 0 { continue }
             checkMeaning(slot, entry, state, index)
         }
         if present != Int(state.present) { violations.append(.wrongCount(page: page)) }
@@ -138,7 +143,10 @@ struct Auditor {
             // Read-only, T stands for a D that the leaf would have, and a clean one has neither.
             let isGuarded =
                 mmu.policy.protection == .recorded ? entry.isTraced : !entry.isDirty
-            let isRight = mmu.isTraced(each) ? isGuarded && level == .table : !entry.isTraced
+            let isRight =
+                mmu.isTraced(each) && mmu.frames[Int(each)].unsynced == 0
+                ? isGuarded && level == .table
+                : !entry.isTraced && (level == .table || !mmu.isTraced(each))
             if !isRight || mmu.tables.isRAM(each) != isRAM {
                 violations.append(.wrongTrace(slot: slot))
                 return
@@ -219,6 +227,22 @@ struct Auditor {
         for region in gigabytes.indices
         where gigabytes[region] != Int(mmu.tracedInGigabyte[region]) {
             violations.append(.wrongTraceCount(region: UInt64(region)))
+        }
+    }
+
+    private mutating func checkUnsynced() {
+        for frame in 0..<Int(mmu.tables.frameLimit) {
+            let place = Int(mmu.frames[frame].unsynced)
+            if place == 0 { continue }
+            let page = mmu.frames[frame].shadows
+            let isAlone =
+                page != 0 && mmu.pages[page].levelNumber == 1 && mmu.pages[page].next == 0
+            if !isAlone || place > mmu.unsynced.count || Int(mmu.unsynced[place - 1]) != frame {
+                violations.append(.wrongUnsync(frame: UInt64(frame)))
+            }
+        }
+        for frame in mmu.unsynced where mmu.frames[Int(frame)].unsynced == 0 {
+            violations.append(.wrongUnsync(frame: UInt64(frame)))
         }
     }
 

@@ -9,6 +9,8 @@ package enum FaultResolution: Equatable, Sendable {
     /// The guest writes to a protected table: the shadow permits all but that, and the processor
     /// is to complete the write.
     case tableWrite
+    /// The guest writes to a protected table, and may do so freely from now on.
+    case unsynced
 }
 
 extension ShadowMMU {
@@ -20,6 +22,8 @@ extension ShadowMMU {
         adopt(mode)
         stamp &+= 1
         defer { flushInvalidations() }
+        // What is cached for the page ends with a fault, true or hidden.
+        resyncEntry(address, processor: processor)
         var madeDirty = false
         var frame = address.rawValue >> 12
         if mode.isPaging {
@@ -37,9 +41,13 @@ extension ShadowMMU {
             }
         }
         let changed = install(address, mode, processor: processor)
-        if policy.protection == .readOnly, access.contains(.write), let level = lowestLevel(frame) {
+        if policy.protection == .readOnly, access.contains(.write), isProtected(frame),
+            let level = lowestLevel(frame)
+        {
             ledger.tableWrites[level] &+= 1
-            return .tableWrite
+            guard canUnsync(frame) else { return .tableWrite }
+            unsync(frame)
+            return .unsynced
         }
         ledger.hiddenFaults &+= 1
         if madeDirty { ledger.dirtyFaults &+= 1 }
@@ -74,6 +82,10 @@ extension ShadowMMU {
                 guard let below = level.below else { return changed }
                 let child = indirectPage(frame, below)
                 use(child)
+                if pages[child].present != 0 && !isLinked(slot, to: child) {
+                    // Nothing of what is below may be older than the entry that leads there.
+                    resyncAll()
+                }
                 changed = setLink(slot, child, rights) || changed
                 page = child
             case .page(let frame, let rights):

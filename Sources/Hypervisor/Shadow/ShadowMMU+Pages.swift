@@ -24,7 +24,12 @@ extension ShadowMMU {
         let isNew = frames[Int(frame)].shadows == 0
         pages[page].next = frames[Int(frame)].shadows
         frames[Int(frame)].shadows = page
-        if isNew { startTracing(frame) }
+        if isNew {
+            startTracing(frame)
+        } else if frames[Int(frame)].unsynced != 0 {
+            // It is used at a second level now.
+            resync(frame)
+        }
         return page
     }
 

@@ -30,7 +30,7 @@ extension ShadowMMU {
         tracedInGigabyte[Int(frame >> 18)] &+= 1
         removeLargeLeaves(of: frame & ~0x1ff, .directory)
         removeLargeLeaves(of: frame & ~0x3_ffff, .directoryPointer)
-        setTraced(frame, true)
+        renewLeaves(frame)
         flushInvalidations()
     }
 
@@ -40,17 +40,28 @@ extension ShadowMMU {
         tracedInDirectory[Int(frame >> 9)] &-= 1
         tracedInGigabyte[Int(frame >> 18)] &-= 1
         // What is cached with T would go on to be recorded.
-        setTraced(frame, false)
+        forgetUnsynced(frame)
+        renewLeaves(frame)
         merge(frame & ~0x1ff, .directory)
         merge(frame & ~0x3_ffff, .directoryPointer)
     }
 
-    private func setTraced(_ frame: UInt64, _ isTraced: Bool) {
+    /// Whether the leaves of the guest frame keep writes from passing unnoticed.
+    @inline(__always)
+    func isProtected(_ frame: UInt64) -> Bool {
+        isTraced(frame) && frames[Int(frame)].unsynced == 0
+    }
+
+    /// Brings the 4 KiB leaves that map a frame to what its protection asks for now, and makes
+    /// invalidations of what they were due.
+    func renewLeaves(_ frame: UInt64) {
+        let isProtected = isProtected(frame)
         var slot = frames[Int(frame)].leaves
         while slot != 0 {
             if pages[page(ofSlot: slot)].level == .table {
                 let plain = unprotected(shadowEntry(slot).rawValue)
-                tables.store(isTraced ? protected(plain) : plain, at: address(ofSlot: slot))
+                let value = isProtected ? protected(plain) : plain
+                tables.store(value, at: address(ofSlot: slot))
                 invalidateLeaf(slot)
             }
             slot = links[slot].next

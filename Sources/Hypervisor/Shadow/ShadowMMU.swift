@@ -29,6 +29,8 @@ import X86
 ///   invalidated. So all that a processor has cached stands in the shadow now, and the reverse map
 ///   finds all of it when a frame becomes traced. Dropping more than the guest asked for is always
 ///   allowed.
+/// - Under `unsync` a table of the lowest level may be *unsynced*: the guest writes it freely, and
+///   the shadow of its entries is as stale as a TLB may be (`ShadowMMU+Unsync.swift`).
 /// - A shadow page without a parent is dropped at once, roots excepted: what has no parent is
 ///   mostly a page table that the guest is freeing, and would only produce records.
 /// - Pages are found through `frames`, reverse map and parents are lists threaded through the
@@ -63,6 +65,8 @@ package final class ShadowMMU {
     var oldest: UInt32 = 0
     /// The number of the present walk.
     var stamp: UInt32 = 0
+    /// The frames of tables that the guest may write unnoticed.
+    var unsynced: [UInt32] = []
     /// The root that each processor walks.
     var liveRoots: [UInt32]
 

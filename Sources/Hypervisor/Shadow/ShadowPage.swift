@@ -67,6 +67,8 @@ struct FrameState: BitwiseCopyable {
     var leaves: UInt32 = 0
     /// The first shadow page of the frame as a guest table. The frame is traced while there is one.
     var shadows: UInt32 = 0
+    /// Its place in `ShadowMMU.unsynced`, counted from 1; 0: the table is in step.
+    var unsynced: UInt32 = 0
 }
 
 /// What of the guest's state decides how a translation is made.

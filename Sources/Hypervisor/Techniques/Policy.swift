@@ -25,16 +25,22 @@ package struct Policy: Equatable, Sendable {
 
     package var walked: Walked
     package var protection: Protection
+    /// Whether the first write to a protected table of the lowest level makes it writable and
+    /// *unsynced*: later writes pass unnoticed, and what may have changed is re-read at operations
+    /// that end staleness.
+    package var unsyncsLeafTables = false
     /// Whether INVLPG and INVPCID exit: something may be left to do at them.
     package var exitsOnInvalidation: Bool
     /// The guest write buffers, where writes are recorded.
     package var trace: TraceParameters?
 
     /// The policy for tests of the shadow alone.
-    package static func shadow(_ protection: Protection) -> Policy {
+    package static func shadow(_ protection: Protection, unsyncsLeafTables: Bool = false)
+        -> Policy
+    {
         Policy(
-            walked: .shadow, protection: protection,
-            exitsOnInvalidation: protection == .recorded, trace: nil)
+            walked: .shadow, protection: protection, unsyncsLeafTables: unsyncsLeafTables,
+            exitsOnInvalidation: protection == .recorded || unsyncsLeafTables, trace: nil)
     }
 }
 
@@ -46,6 +52,7 @@ extension Technique {
             Policy(
                 walked: .guest, protection: .recorded, exitsOnInvalidation: false, trace: nil)
         case .trap: .shadow(.readOnly)
+        case .unsync: .shadow(.readOnly, unsyncsLeafTables: true)
         case .nested:
             Policy(
                 walked: .nested, protection: .recorded, exitsOnInvalidation: false, trace: nil)

@@ -2,12 +2,15 @@
 /// guest changed its page tables.
 ///
 /// The textual form is the technique's name, followed by its parameters:
-/// `bare`, `trap`, `nested`, `traced`, `traced,capacity=4096,threshold=256,coalesce=1`.
+/// `bare`, `trap`, `unsync`, `nested`, `traced`, `traced,capacity=4096,threshold=256,coalesce=1`.
 public enum Technique: Equatable, Sendable, CustomStringConvertible {
     /// The processor walks the guest's own tables; guest physical is machine. The baseline.
     case bare
     /// Shadow page tables; each write to a guest page table exits and is applied at once.
     case trap
+    /// As `trap`, but for tables of the lowest level: the first write to one exits, and later ones
+    /// do not, until an operation that ends staleness has the table read again.
+    case unsync
     /// The processor walks the guest's own tables and a second dimension, guest-physical →
     /// machine. Nothing of the guest's paging exits.
     case nested
@@ -24,6 +27,7 @@ public enum Technique: Equatable, Sendable, CustomStringConvertible {
             return
         case "bare": self = .bare
         case "trap": self = .trap
+        case "unsync": self = .unsync
         case "nested": self = .nested
         default: throw .unknownTechnique(text)
         }
@@ -36,6 +40,7 @@ public enum Technique: Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .bare: "bare"
         case .trap: "trap"
+        case .unsync: "unsync"
         case .nested: "nested"
         case .traced(let parameters): "traced," + parameters.description
         }
@@ -124,7 +129,7 @@ public enum TechniqueError: Error, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .unknownTechnique(let name):
-            "unknown technique '\(name)': give bare, trap, traced or nested"
+            "unknown technique '\(name)': give bare, trap, unsync, traced or nested"
         case .unknownParameter(let technique, let parameter):
             technique == "traced"
                 ? "technique traced takes capacity, threshold and coalesce, each once,"
