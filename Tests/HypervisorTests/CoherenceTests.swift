@@ -11,14 +11,17 @@ struct CoherenceTests {
     let a: UInt64 = 0x20_0000
     let b: UInt64 = 0x30_0000
 
-    @Test("a changed entry takes effect at INVLPG, and not through a stale translation after it")
-    func change() throws {
-        let machine = try M()
+    @Test(
+        "a changed entry takes effect at INVLPG, and not through a stale translation after it",
+        arguments: TestMachine.policies)
+    func change(policy: Policy) throws {
+        let machine = try M(policy: policy)
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
         let entry = machine.entryAddress(page, .table)
         machine.edit(entry, b | M.all)
-        #expect(machine.reach(page) == a, "stale, as a TLB may be")
+        let isStale = policy.protection == .recorded || policy.unsyncsLeafTables
+        #expect(machine.reach(page) == (isStale ? a : b), "stale, as a TLB may be, or not")
         machine.invalidatePage(page)
         #expect(machine.reach(page) == b)
         machine.verify()
@@ -37,9 +40,11 @@ struct CoherenceTests {
         machine.verify()
     }
 
-    @Test("a non-leaf entry is stale no longer than until any INVLPG, whatever its address")
-    func nonLeaf() throws {
-        let machine = try M()
+    @Test(
+        "a non-leaf entry is stale no longer than until any INVLPG, whatever its address",
+        arguments: TestMachine.policies)
+    func nonLeaf(policy: Policy) throws {
+        let machine = try M(policy: policy)
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
         machine.edit(machine.entryAddress(page, .directory), 0)
@@ -48,9 +53,11 @@ struct CoherenceTests {
         machine.verify()
     }
 
-    @Test("writes below a table are applied before an entry that leads to it becomes present")
-    func descendantsFirst() throws {
-        let machine = try M()
+    @Test(
+        "writes below a table are applied before an entry that leads to it becomes present",
+        arguments: TestMachine.policies)
+    func descendantsFirst(policy: Policy) throws {
+        let machine = try M(policy: policy)
         let alias = page + 1 << 30
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
@@ -62,9 +69,9 @@ struct CoherenceTests {
         machine.verify()
     }
 
-    @Test("an entry that has become present needs no flush")
-    func becamePresent() throws {
-        let machine = try M()
+    @Test("an entry that has become present needs no flush", arguments: TestMachine.policies)
+    func becamePresent(policy: Policy) throws {
+        let machine = try M(policy: policy)
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
         let other = page + 0x1000
@@ -74,9 +81,11 @@ struct CoherenceTests {
         machine.verify()
     }
 
-    @Test("an entry written in halves is read as what it is in the end")
-    func halves() throws {
-        let machine = try M()
+    @Test(
+        "an entry written in halves is read as what it is in the end",
+        arguments: TestMachine.policies)
+    func halves(policy: Policy) throws {
+        let machine = try M(policy: policy)
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
         let entry = machine.entryAddress(page, .table)
@@ -88,9 +97,11 @@ struct CoherenceTests {
         machine.verify()
     }
 
-    @Test("what a device writes into a page table is applied when it is told")
-    func deviceWrites() throws {
-        let machine = try M()
+    @Test(
+        "what a device writes into a page table is applied when it is told",
+        arguments: TestMachine.policies)
+    func deviceWrites(policy: Policy) throws {
+        let machine = try M(policy: policy)
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
         let entry = GuestPhysicalAddress(machine.entryAddress(page, .table))
@@ -190,9 +201,11 @@ struct CoherenceTests {
         machine.verify("a table again")
     }
 
-    @Test("write-protecting every entry of a table in use does not end it")
-    func protectAll() throws {
-        let machine = try M()
+    @Test(
+        "write-protecting every entry of a table in use does not end it",
+        arguments: TestMachine.policies)
+    func protectAll(policy: Policy) throws {
+        let machine = try M(policy: policy)
         for index in 0..<512 as Range<UInt64> {
             machine.poke(map: page + index << 12, to: a + index << 12, M.all | M.dirty)
             #expect(machine.reach(page + index << 12, .write) == a + index << 12)
@@ -202,7 +215,7 @@ struct CoherenceTests {
             let entry = table + index * 8
             machine.edit(entry, machine.peek(entry) & ~M.writable)
         }
-        machine.invalidatePage(page)
+        machine.invalidatePage(page + 511 << 12)
         #expect(machine.mmu.ledger.shadowPagesAbandoned == 0)
         #expect(machine.fault(page + 511 << 12, [.write, .user]) == [.present, .write, .user])
         machine.verify()
@@ -231,9 +244,11 @@ struct CoherenceTests {
         machine.verify()
     }
 
-    @Test("a cached root that is loaded without a flush shows what changed meanwhile")
-    func cachedRoot() throws {
-        let machine = try M()
+    @Test(
+        "a cached root that is loaded without a flush shows what changed meanwhile",
+        arguments: TestMachine.policies)
+    func cachedRoot(policy: Policy) throws {
+        let machine = try M(policy: policy)
         let old = machine.mode.cr3
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
@@ -256,22 +271,26 @@ struct CoherenceTests {
         machine.verify()
     }
 
-    @Test("a permission taken away ends every writable translation at the next operation")
-    func revoke() throws {
-        let machine = try M()
+    @Test(
+        "a permission taken away ends every writable translation at the next operation",
+        arguments: TestMachine.policies)
+    func revoke(policy: Policy) throws {
+        let machine = try M(policy: policy)
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page, .write) == a)
         let entry = machine.entryAddress(page, .table)
         machine.edit(entry, machine.peek(entry) & ~M.writable)
-        machine.invalidatePage(0)
+        machine.invalidatePage(page)
         #expect(machine.fault(page, .write) == [.present, .write])
         #expect(machine.reach(page) == a)
         machine.verify()
     }
 
-    @Test("INVLPG drops every fragment of a large page that is split in the shadow")
-    func fragments() throws {
-        let machine = try M()
+    @Test(
+        "INVLPG drops every fragment of a large page that is split in the shadow",
+        arguments: TestMachine.policies)
+    func fragments(policy: Policy) throws {
+        let machine = try M(policy: policy)
         let window: UInt64 = 0x50_0000_0000
         machine.poke(map: window, to: 0, M.all, .directory)
         // The root's frame lies in it, so it is split.
@@ -302,5 +321,85 @@ struct CoherenceTests {
         #expect(machine.invalidations == invalidations)
         #expect(machine.rings[0].pending == 1)
         #expect(machine.reach(page) == a)
+    }
+
+    @Test("of an unsynced table INVLPG applies one entry, and a load of CR3 all of them")
+    func unsyncedTable() throws {
+        let machine = try M(policy: .shadow(.readOnly, unsyncsLeafTables: true))
+        let other = page + 0x1000
+        machine.poke(map: page, to: a, M.all)
+        machine.poke(map: other, to: a, M.all)
+        #expect(machine.reach(page) == a && machine.reach(other) == a)
+        machine.edit(machine.entryAddress(page, .table), b | M.all)
+        machine.edit(machine.entryAddress(other, .table), b | M.all)
+        #expect(machine.mmu.ledger.tableWrites.sum == 1, "the second write passes")
+        #expect(machine.reach(page) == a && machine.reach(other) == a)
+        machine.invalidatePage(page)
+        #expect(machine.reach(page) == b && machine.reach(other) == a)
+        #expect(machine.mmu.audit() == [])
+        machine.cache.removeAll()
+        machine.load()
+        #expect(machine.reach(other) == b)
+        machine.edit(machine.entryAddress(page, .table), a | M.all)
+        #expect(machine.mmu.ledger.tableWrites.sum == 2, "protected again")
+        // A directory's entry is never stale.
+        machine.edit(machine.entryAddress(page, .directory), 0)
+        #expect(machine.fault(page) == [])
+        machine.verify()
+    }
+
+    @Test("an unsynced table that is used at a second level is protected and read")
+    func unsyncedTableRises() throws {
+        let machine = try M(policy: .shadow(.readOnly, unsyncsLeafTables: true))
+        machine.poke(map: page, to: a, M.all)
+        #expect(machine.reach(page) == a)
+        let entry = machine.entryAddress(page, .table)
+        machine.edit(entry, b | M.all | M.accessed)
+        // The same table as a directory: its entry leads to the table at b.
+        machine.poke(b, a + 0x1000 | M.all)
+        machine.poke(
+            machine.entryAddress(page + 1 << 30, .directoryPointer), entry & ~0xfff | M.all)
+        #expect(machine.reach(page + 1 << 30) == a + 0x1000)
+        #expect(machine.mmu.ledger.tablesResynced == 1)
+        #expect(machine.mmu.audit() == [])
+        let writes = machine.mmu.ledger.tableWrites.sum
+        machine.edit(entry, 0)
+        #expect(machine.mmu.ledger.tableWrites.sum == writes + 1)
+        #expect(machine.mmu.ledger.tablesUnsynced == 1)
+        #expect(machine.fault(page) == [] && machine.fault(page + 1 << 30) == [])
+        machine.verify()
+    }
+
+    @Test(
+        "what a link makes reachable is not older than the link",
+        arguments: TestMachine.policies)
+    func linkedLater(policy: Policy) throws {
+        let machine = try M(policy: policy)
+        let other: UInt64 = 0x1000
+        machine.poke(map: page, to: a, M.all)
+        machine.poke(map: page + other, to: a, M.all)
+        #expect(machine.reach(page) == a && machine.reach(page + other) == a)
+        machine.edit(machine.entryAddress(page + other, .table), b | M.all | M.accessed)
+        // A second parent. Nobody has had a translation by it, so none may be old.
+        let alias = page + 1 << 30
+        machine.edit(
+            machine.entryAddress(alias, .directory),
+            machine.peek(machine.entryAddress(page, .directory)))
+        #expect(machine.reach(alias) == a)
+        #expect(machine.reach(alias + other) == b)
+        machine.verify()
+    }
+
+    @Test(
+        "a page fault ends what is cached for its page, though it permits other accesses",
+        arguments: TestMachine.policies)
+    func faultEnds(policy: Policy) throws {
+        let machine = try M(policy: policy)
+        machine.poke(map: page, to: a, M.present | M.writable)
+        #expect(machine.reach(page) == a)
+        machine.edit(machine.entryAddress(page, .table), 0)
+        #expect(machine.fault(page, .user) == .user)
+        #expect(machine.fault(page) == [])
+        machine.verify()
     }
 }

@@ -156,7 +156,8 @@ struct GuestProgramTests {
         // 125 times MOV to CR3, and the time before the first.
         #expect(ledger.tableWrites.pairs.map { $0.count } == [125, 2, 0, 0])
         #expect(ledger.tablesUnsynced == 125)
-        #expect(ledger.tablesResynced == 125)
+        // The last time it is given up.
+        #expect(ledger.tablesResynced == 124)
         #expect(ledger.entriesResynced >= 1900)
         #expect(ledger.exits[.invalidatePage] == 2000)
         #expect(ledger.exits[.pageFault] == ledger.hiddenFaults)
@@ -170,7 +171,9 @@ struct GuestProgramTests {
         #expect(violations == [])
         #expect(ledger.exits[.secondDimensionFault] == ledger.exits.sum - 1)
         #expect(ledger.exits.sum <= 8)
-        #expect(ledger.tlbMisses == bareLedger.tlbMisses)
+        // A walk that the second dimension ends is walked again.
+        let faults = ledger.exits[.secondDimensionFault]
+        #expect(ledger.tlbMisses == bareLedger.tlbMisses + faults)
         #expect(ledger.walkReferences > 4 * bareLedger.walkReferences)
     }
 

@@ -69,9 +69,11 @@ struct HostileGuestTests {
         }
     }
 
-    @Test("a guest that uses every table it has at every level ends nothing but itself")
-    func cyclic() throws {
-        let machine = try M(shadowPages: 40)
+    @Test(
+        "a guest that uses every table it has at every level ends nothing but itself",
+        arguments: TestMachine.policies)
+    func cyclic(policy: Policy) throws {
+        let machine = try M(shadowPages: 40, policy: policy)
         // Every entry of 64 tables names one of the 64 tables: cycles of every kind.
         let first: UInt64 = 0x200
         var seed: UInt64 = 99
@@ -94,9 +96,11 @@ struct HostileGuestTests {
         #expect(machine.mmu.ledger.shadowPagesPeak < 40)
     }
 
-    @Test("one table that is its own child all the way down translates to itself")
-    func ouroboros() throws {
-        let machine = try M()
+    @Test(
+        "one table that is its own child all the way down translates to itself",
+        arguments: TestMachine.policies)
+    func ouroboros(policy: Policy) throws {
+        let machine = try M(policy: policy)
         let table: UInt64 = 0x300
         machine.poke(table << 12, table << 12 | M.all)
         machine.mode.cr3 = table << 12

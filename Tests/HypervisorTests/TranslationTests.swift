@@ -9,9 +9,11 @@ struct TranslationTests {
     let page: UInt64 = 0x40_0000_0000
     let a: UInt64 = 0x20_0000
 
-    @Test("two large pages with the same frame and different rights share what they are split into")
-    func sharedSplit() throws {
-        let machine = try M()
+    @Test(
+        "two large pages with the same frame and different rights share what they are split into",
+        arguments: TestMachine.policies)
+    func sharedSplit(policy: Policy) throws {
+        let machine = try M(policy: policy)
         let first: UInt64 = 0x50_0000_0000
         let second = first + 2 << 20
         machine.poke(map: first, to: 0, M.present | M.user | M.dirty, .directory)
@@ -25,9 +27,11 @@ struct TranslationTests {
         machine.verify()
     }
 
-    @Test("a root that maps itself shows the tables, and a write there concerns every level")
-    func selfMap() throws {
-        let machine = try M()
+    @Test(
+        "a root that maps itself shows the tables, and a write there concerns every level",
+        arguments: TestMachine.policies)
+    func selfMap(policy: Policy) throws {
+        let machine = try M(policy: policy)
         machine.poke(machine.root << 12 + 510 * 8, machine.root << 12 | M.present | M.writable)
         let other = page + 0x1000
         machine.poke(map: page, to: a, M.all)
@@ -177,9 +181,11 @@ struct TranslationTests {
         machine.verify()
     }
 
-    @Test("A is set on the way, D at the first write and not before, even with CR0.WP clear")
-    func accessedAndDirty() throws {
-        let machine = try M()
+    @Test(
+        "A is set on the way, D at the first write and not before, even with CR0.WP clear",
+        arguments: TestMachine.policies)
+    func accessedAndDirty(policy: Policy) throws {
+        let machine = try M(policy: policy)
         machine.poke(map: page, to: a, M.all)
         let entry = machine.entryAddress(page, .table)
         #expect(machine.reach(page) == a)
@@ -200,9 +206,11 @@ struct TranslationTests {
         machine.verify()
     }
 
-    @Test("D of a large page that is split is set once, at the first write to any part")
-    func dirtySplit() throws {
-        let machine = try M()
+    @Test(
+        "D of a large page that is split is set once, at the first write to any part",
+        arguments: TestMachine.policies)
+    func dirtySplit(policy: Policy) throws {
+        let machine = try M(policy: policy)
         let window: UInt64 = 0x50_0000_0000
         machine.poke(map: window, to: 0, M.all | M.global, .directory)
         let entry = machine.entryAddress(window, .directory)

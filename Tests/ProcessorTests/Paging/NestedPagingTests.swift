@@ -101,6 +101,7 @@ import X86
                 == .secondDimensionFault(
                     GuestPhysicalAddress(0x4000 + BareMachine.code >> 9), .fetch))
         // Tables may be read and not written: the exit is for A.
+        machine.memory.store(UInt64(0x7007), at: MachineAddress(base + 0x4000 + 7 * 8))
         setSecond(machine, 0x4000, base + 0x4000 | all & ~PagingEntry.writableBit)
         #expect(
             run(machine, code)
