@@ -77,26 +77,32 @@ public final class Hypervisor {
     /// set the registers that the guest starts with, before the first run, and again whenever it
     /// changes CR0, CR3, CR4 or EFER itself.
     public func start() {
+        for number in processors.indices { restart(processor: number) }
+    }
+
+    /// The same for one processor alone: after the board has given it an INIT. Other numbers than
+    /// the processors' are ignored.
+    public func restart(processor number: Int) {
+        guard processors.indices ~= number else { return }
         if hasPendingRecords { drain(.pagingModeChanged) }
-        for (number, processor) in processors.enumerated() {
-            switch technique {
-            case .bare:
-                processor.control.paging = .guest
-                processor.control.exitsOnPagingOperations = false
-                processor.control.trace.isEnabled = false
-            case .traced(let parameters):
-                let ring = rings[number]
-                processor.control.exitsOnPagingOperations = true
-                processor.control.trace.isEnabled = true
-                processor.control.trace.base = ring.base
-                processor.control.trace.capacity = parameters.capacity
-                processor.control.trace.threshold = parameters.effectiveThreshold
-                processor.control.trace.coalesce = parameters.coalesce
-                processor.control.trace.consumer = ring.consumer
-                loadRoot(number)
-            }
-            processor.invalidateAll()
+        let processor = processors[number]
+        switch technique {
+        case .bare:
+            processor.control.paging = .guest
+            processor.control.exitsOnPagingOperations = false
+            processor.control.trace.isEnabled = false
+        case .traced(let parameters):
+            let ring = rings[number]
+            processor.control.exitsOnPagingOperations = true
+            processor.control.trace.isEnabled = true
+            processor.control.trace.base = ring.base
+            processor.control.trace.capacity = parameters.capacity
+            processor.control.trace.threshold = parameters.effectiveThreshold
+            processor.control.trace.coalesce = parameters.coalesce
+            processor.control.trace.consumer = ring.consumer
+            loadRoot(number)
         }
+        processor.invalidateAll()
     }
 
     /// Answers an exit of processor number `processor`.
