@@ -14,7 +14,8 @@ import VirtualMachine
     }
 
     static func boot(
-        _ technique: String, shadowBytes: UInt64 = 64 << 20, options: String = ""
+        _ technique: String, processors: Int = 1, shadowBytes: UInt64 = 64 << 20,
+        options: String = ""
     ) throws -> Run {
         let console = RecordingConsole()
         var configuration = MachineConfiguration(kernel: Guest.path("vmlinuz"))
@@ -22,6 +23,7 @@ import VirtualMachine
         configuration.commandLine =
             "console=ttyS0 quiet cryptomgr.notests penumbra.script=work \(options)"
         configuration.technique = try Technique(parsing: technique)
+        configuration.processors = processors
         configuration.shadowMemoryBytes = shadowBytes
         let machine = try VirtualMachine(configuration, console: console)
         let outcome = machine.run()
