@@ -6,8 +6,8 @@
 /// processor halts or waits for its start-up IPI. Nothing else ends one: not an exit, not a device
 /// access, not a repeated string instruction, so that what the hypervisor does leaves no trace.
 ///
-/// *Caveats.* A processor that waits for another in a loop spends its turn. One inside a REP string
-/// instruction keeps its turn until the instruction retires.
+/// *Caveats.* A processor that waits for another in a loop spends its turn. One in a REP string
+/// instruction, or in exceptions without end, keeps its turn until it retires something.
 struct Turn {
     /// The number of the processor that runs.
     private(set) var processor = 0
