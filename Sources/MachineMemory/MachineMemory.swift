@@ -35,6 +35,10 @@ import X86
     package let frameFlags: UnsafeMutablePointer<UInt8>
     /// How many frames `frameFlags` describes.
     public let frameCount: UInt64
+    /// The code caches of the machine's processors.
+    var codeCaches: [WeakCodeCache] = []
+    /// How many of them hold code of a frame; frames of which none does are not in it.
+    var codeHolders: [UInt64: Int] = [:]
 
     /// Where RAM below the hole for devices ends at most, in guest-physical bytes: 3 GiB.
     public static let lowLimit: UInt64 = 0xc000_0000

@@ -75,10 +75,7 @@ import X86
         unsafe stateBlock.storeBytes(
             of: UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()),
             toByteOffset: Core.processorOffset, as: UnsafeRawPointer.self)
-        blocks.onFirstCode = { [unowned self] frame in
-            softTLB.forbidWrites(
-                hostFrame: unsafe UInt64(UInt(bitPattern: memory.base)) &+ frame << 12)
-        }
+        memory.join(self)
         reset()
     }
 
@@ -90,6 +87,13 @@ import X86
 
     /// Puts the processor into its state after RESET#, caches emptied; the retired count goes on.
     public func reset() {
+        setPowerOnState()
+        vector.reset()
+        emptyCaches()
+    }
+
+    /// The part of the power-on state that INIT sets too.
+    func setPowerOnState() {
         let retired = core.state.retired
         // The generation that tags the software TLB begins anew too.
         softTLB.removeAll()
@@ -109,10 +113,13 @@ import X86
         core.state.taskRegister.attributes = 0x8b
         core.setFlags(RFLAGS.alwaysOne)
         core.selectBank()
-        vector.reset()
         control.injection = nil
         control.completesProtectedWrites = false
         completedWrites.removeAll(keepingCapacity: true)
+    }
+
+    /// Drops all decoded code and all translations.
+    func emptyCaches() {
         blocks.removeAll()
         invalidateAll()
     }
@@ -198,6 +205,15 @@ import X86
         core.state.cr4 & CR4.pcidEnable != 0
             ? UInt16(truncatingIfNeeded: core.state.cr3 & CR3.pcidMask) : 0
     }
+}
+
+extension Processor: CodeCache {
+    package func watchWrites(to frame: UInt64) {
+        softTLB.forbidWrites(
+            hostFrame: unsafe UInt64(UInt(bitPattern: memory.base)) &+ frame << 12)
+    }
+
+    package func codeWritten(_ address: UInt64, size: Int) { blocks.written(address, size: size) }
 }
 
 /// Exact counts of what one processor did.

@@ -2,9 +2,9 @@
 public struct Digest: Equatable, Sendable, CustomStringConvertible {
     /// Of the bytes that the guest printed.
     public var console: UInt64
-    /// The retired instructions.
+    /// The retired instructions, of all processors.
     public var retired: UInt64
-    /// Of the processor's architectural state.
+    /// Of the processors' architectural state.
     public var registers: UInt64
     /// Of guest RAM.
     public var memory: UInt64

@@ -5,12 +5,19 @@ import Glibc
 ///
 /// The virtual clock advances by one nanosecond an instruction and is moved on while the guest is
 /// halted, so that a run is the same every time; the host clock follows the host's.
+///
+/// With several processors the virtual clock is the sum over all of them, as if one took turns in
+/// being them: N busy processors are each N times slower than one. So there is one order of all
+/// instructions of the machine and one clock that never goes back along it: every processor's
+/// time-stamp counter is that clock, none is ever seen ahead of another, and a timer is due at one
+/// exact instruction, whoever executes it. (The maximum over the processors would make busy ones
+/// run at full speed, but would stand still, or go back, while the others catch up.)
 final class MachineClock: TimeSource {
     /// The guest's time-stamp counter: one tick a nanosecond.
     static let tscFrequency: UInt64 = 1_000_000_000
 
     let kind: ClockKind
-    /// The retired instructions, from the processor.
+    /// The retired instructions of all processors.
     var retired: () -> UInt64 = { 0 }
     /// The time that halts have skipped.
     private var skipped: UInt64 = 0

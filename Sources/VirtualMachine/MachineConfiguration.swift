@@ -1,3 +1,4 @@
+import Devices
 import Hypervisor
 
 /// Everything that decides what a machine is and does.
@@ -10,8 +11,11 @@ public struct MachineConfiguration: Sendable {
     public var commandLine = ""
     /// Guest RAM in bytes, a multiple of 4 KiB.
     public var memoryBytes: UInt64 = 512 << 20
-    /// How many virtual processors; only 1 is there yet.
+    /// How many virtual processors, 1…`mostProcessors`.
     public var processors = 1
+    /// How many instructions a processor executes before it is the next one's turn, at least 1.
+    /// Without meaning where there is one processor.
+    public var quantum: UInt64 = 10_000
     /// A processor model and changes to it: "penumbra-v2,+rdrand".
     public var processorModel = "penumbra-v2"
     /// How memory is virtualized.
@@ -32,6 +36,9 @@ public struct MachineConfiguration: Sendable {
     public var shadowMemoryBytes: UInt64 = 64 << 20
     /// The date at which the machine's clock starts, in seconds since 1970: 2026-01-01.
     public var startTime: UInt64 = 1_767_225_600
+
+    /// The most virtual processors that a machine can have.
+    public static let mostProcessors = PlatformMap.maximumProcessors
 
     public init(kernel: String) { self.kernel = kernel }
 }

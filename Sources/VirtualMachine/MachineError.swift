@@ -9,8 +9,8 @@ public enum MachineError: Error, CustomStringConvertible {
     case memory(MachineMemoryError)
     case hypervisor(HypervisorError)
     case model(ProcessorModelError)
-    /// More than one virtual processor was asked for.
-    case severalProcessors(Int)
+    /// A number of virtual processors that there cannot be.
+    case badProcessorCount(Int)
 
     public var description: String {
         switch self {
@@ -18,8 +18,9 @@ public enum MachineError: Error, CustomStringConvertible {
         case .memory(let error): error.description
         case .hypervisor(let error): error.description
         case .model(let error): error.description
-        case .severalProcessors(let count):
-            "\(count) processors: several virtual processors are not there yet; use -smp 1"
+        case .badProcessorCount(let count):
+            "\(count) virtual processors are not possible: give 1 to "
+                + "\(MachineConfiguration.mostProcessors)"
         }
     }
 }

@@ -6,7 +6,9 @@ import Processor
 import SystemPackage
 import X86
 
-/// A small PC with one processor: memory, hypervisor, chips, clock, and the loop that runs them.
+/// A small PC: processors, memory, hypervisor, chips, clock, and the loop that runs them.
+///
+/// All processors run on the caller's thread, in turns (`Turn`).
 ///
 /// ```swift
 /// let machine = try VirtualMachine(configuration, console: console)
@@ -24,9 +26,12 @@ public final class VirtualMachine {
     private let memory: MachineMemory
     private let clock: MachineClock
     private let board: Board
-    private let processor: Processor
+    private let processors: [Processor]
     private let hypervisor: Hypervisor
     private let tap: ConsoleTap
+    private var turn: Turn
+    /// What the processors whose turn it is not have retired.
+    private var retiredByOthers: UInt64 = 0
 
     /// How many instructions may pass before input and the stop flag are looked at.
     private static let pollInterval: UInt64 = 100_000
@@ -35,15 +40,16 @@ public final class VirtualMachine {
     public init(
         _ configuration: MachineConfiguration, console: any ConsolePort
     ) throws(MachineError) {
-        guard configuration.processors == 1 else {
-            throw .severalProcessors(configuration.processors)
+        guard 1...MachineConfiguration.mostProcessors ~= configuration.processors else {
+            throw .badProcessorCount(configuration.processors)
         }
         self.configuration = configuration
         self.console = console
-        let model: ProcessorModel
+        var model: ProcessorModel
         do { model = try ProcessorModel(parsing: configuration.processorModel) } catch {
             throw .model(error)
         }
+        model.processorCount = configuration.processors
         do {
             memory = try MachineMemory(
                 guestBytes: configuration.memoryBytes,
@@ -54,20 +60,35 @@ public final class VirtualMachine {
         clock = MachineClock(configuration.clock)
         let tap = ConsoleTap(console)
         board = Board(configuration, memory: memory, clock: clock, model: model, console: tap)
-        processor = Processor(memory: memory, platform: board, model: model, index: 0)
+        processors = Self.makeProcessors(
+            configuration.processors, memory: memory, board: board, model: model)
+        turn = Turn(processors: processors.count, quantum: configuration.quantum)
         do {
             hypervisor = try Hypervisor(
-                memory: memory, processors: [processor], technique: configuration.technique,
+                memory: memory, processors: processors, technique: configuration.technique,
                 shadowBytes: configuration.shadowMemoryBytes)
         } catch { throw .hypervisor(error) }
         self.tap = tap
-        board.processor = processor
         board.hypervisor = hypervisor
-        clock.retired = { [unowned processor] in processor.retired }
+        clock.retired = { [unowned self] in retired }
+        turn.begin(0, retired: 0)
         do { try boot() } catch { throw .boot(error) }
     }
 
-    /// Puts the guest's files into memory and the processor at its first instruction.
+    private static func makeProcessors(
+        _ count: Int, memory: MachineMemory, board: Board, model: ProcessorModel
+    ) -> [Processor] {
+        (0..<count).map { number in
+            let pins = ProcessorPins(board, index: number)
+            let processor = Processor(
+                memory: memory, platform: pins, model: model, index: number)
+            pins.processor = processor
+            return processor
+        }
+    }
+
+    /// Puts the guest's files into memory, the first processor at its first instruction, and the
+    /// others into waiting for it.
     private func boot() throws(BootError) {
         var request = BootRequest(
             kernel: FilePath(configuration.kernel), initrd: configuration.initrd,
@@ -75,21 +96,34 @@ public final class VirtualMachine {
             processors: configuration.processors, rngSeed: configuration.seed)
         request.platform = PlatformAddresses()
         let state = try BootLoader.load(request, into: board)
-        processor.setBootState(BootRegisters(state))
-        processor.seedRandom(configuration.seed)
+        for (number, processor) in processors.enumerated() {
+            if number == 0 {
+                processor.setBootState(BootRegisters(state))
+            } else {
+                processor.reset()
+                processor.waitForStartup()
+            }
+            processor.seedRandom(
+                configuration.seed &+ UInt64(number) &* 0xd1b5_4a32_d192_ed03)
+        }
         hypervisor.start()
     }
 
-    /// Instructions retired so far.
-    public var retired: UInt64 { processor.retired }
+    /// Instructions that all processors have retired so far.
+    public var retired: UInt64 { retiredByOthers &+ current.retired }
     /// The exact counts so far.
     public var ledger: Ledger { hypervisor.ledger }
 
     /// A fingerprint of what the guest did and left behind, the same for every run of one
     /// configuration under every technique.
     public func digest() -> Digest {
-        Digest(
-            console: tap.digest, retired: processor.retired, registers: processor.registerDigest,
+        var registers = processors[0].registerDigest
+        for processor in processors.dropFirst() {
+            registers = (registers ^ processor.registerDigest) &* 0x0000_0100_0000_01b3
+            registers ^= registers >> 29
+        }
+        return Digest(
+            console: tap.digest, retired: retired, registers: registers,
             memory: memory.guestDigest())
     }
 
@@ -97,15 +131,18 @@ public final class VirtualMachine {
 
     /// Runs the guest until it ends, or is ended.
     public func run() -> RunOutcome {
-        var nextPoll = processor.retired
+        var nextPoll = retired
         while true {
-            if processor.retired >= nextPoll {
+            if retired >= nextPoll {
                 if stopFlag.isSet { return .stopped }
-                nextPoll = processor.retired &+ Self.pollInterval
+                nextPoll = retired &+ Self.pollInterval
                 receiveInput()
             }
+            if current.retired >= turn.end { passTurn() }
             if let outcome = attendToChips() { return outcome }
-            let exit = processor.run(until: min(nextPoll, timerLimit()))
+            let before = current.retired
+            let exit = current.run(until: limit(nextPoll))
+            if current.retired != before { turn.stir() }
             switch exit {
             case .limit: continue
             case .stopped:
@@ -113,21 +150,32 @@ public final class VirtualMachine {
                 if stopFlag.isSet { return .stopped }
             case .halted:
                 if stopFlag.isSet { return .stopped }
-                idle()
+                if turn.halted(worked: current.retired != before) { idle() }
+                passTurn()
             case .tripleFault:
                 return .tripleFault(tripleFaultText)
             case .unsupported(let feature):
                 return .unsupported(
                     "\(feature), which the guest turned on at "
-                        + "\(GuestVirtualAddress(processor.rip)), is not there yet")
-            case .pageFault, .secondDimensionFault, .rootLoaded, .invalidatePage, .invalidatePCID, .pagingModeChanged,
-                .bufferThreshold, .bufferFull, .writeCompleted:
-                _ = hypervisor.handle(exit, processor: 0)
+                        + "\(GuestVirtualAddress(current.rip)), is not there yet")
+            case .pageFault, .secondDimensionFault, .rootLoaded, .invalidatePage,
+                .invalidatePCID, .pagingModeChanged, .bufferThreshold, .bufferFull,
+                .writeCompleted:
+                _ = hypervisor.handle(exit, processor: turn.processor)
             }
         }
     }
 
-    /// Lets due timers act and tells the processor of interrupts.
+    /// The processor whose turn it is.
+    private var current: Processor { processors[turn.processor] }
+
+    private func passTurn() {
+        let next = turn.next
+        retiredByOthers &+= current.retired &- processors[next].retired
+        turn.begin(next, retired: processors[next].retired)
+    }
+
+    /// Lets due timers act and tells the processors of interrupts.
     /// - Returns: how the machine ended, if a chip ended it.
     private func attendToChips() -> RunOutcome? {
         let chipset = board.chipset
@@ -144,27 +192,51 @@ public final class VirtualMachine {
         if let due = chipset.nextEvent, due <= clock.now { chipset.advance() }
         if chipset.interruptsChanged {
             chipset.interruptsChanged = false
-            processor.interruptRequested = chipset.hasInterrupt(processor: 0)
-            if chipset.takeNMI(processor: 0) { processor.nmiRequested = true }
+            turn.stir()
+            for (number, processor) in processors.enumerated() { signal(processor, number) }
         }
         return nil
+    }
+
+    /// Tells one processor what its local APIC has for it.
+    private func signal(_ processor: Processor, _ number: Int) {
+        while let event = board.chipset.takeStartup(processor: number) {
+            switch event {
+            case .initialize:
+                processor.initialize()
+                if number != 0 { processor.waitForStartup() }
+                hypervisor.restart(processor: number)
+            case .startup(let vector):
+                processor.start(vector: vector)
+            }
+        }
+        processor.interruptRequested = board.chipset.hasInterrupt(processor: number)
+        if board.chipset.takeNMI(processor: number) { processor.nmiRequested = true }
     }
 
     /// Starts the guest anew from its files; false where they cannot be loaded any more.
     private func reset() -> Bool {
         board.chipset.reset()
-        processor.reset()
         do { try boot() } catch { return false }
         return true
     }
 
-    /// The retired count at which the next timer is due.
-    private func timerLimit() -> UInt64 {
+    /// How far the present processor may run, in its own retired count: to the end of its turn,
+    /// the next timer or the next poll.
+    private func limit(_ nextPoll: UInt64) -> UInt64 {
+        let total = retired
+        let before = min(nextPoll, timerLimit(total))
+        let (limit, overflow) = current.retired.addingReportingOverflow(before &- total)
+        return min(turn.end, overflow ? .max : limit)
+    }
+
+    /// The retired count at which the next timer is due, after the present one.
+    private func timerLimit(_ total: UInt64) -> UInt64 {
         guard let event = board.chipset.nextEvent else { return .max }
         switch clock.kind {
-        case .virtual: return max(clock.retiredCount(at: event), processor.retired &+ 1)
+        case .virtual: return max(clock.retiredCount(at: event), total &+ 1)
         // The host's time is looked at every so many instructions.
-        case .host: return processor.retired &+ 5_000
+        case .host: return total &+ 5_000
         }
     }
 
@@ -190,8 +262,9 @@ public final class VirtualMachine {
     }
 
     private var tripleFaultText: String {
-        "triple fault at \(GuestVirtualAddress(processor.rip)), CR2 "
-            + "\(GuestVirtualAddress(processor.cr2)), after \(processor.retired) instructions"
+        let which = processors.count == 1 ? "" : " of processor \(turn.processor)"
+        return "triple fault\(which) at \(GuestVirtualAddress(current.rip)), CR2 "
+            + "\(GuestVirtualAddress(current.cr2)), after \(retired) instructions"
     }
 }
 

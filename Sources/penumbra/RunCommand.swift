@@ -45,9 +45,16 @@ struct RunCommand: ParsableCommand {
 
     @Option(
         name: [.customLong("smp"), .customLong("smp", withSingleDash: true)],
-        help: .init("How many virtual processors: 1.", valueName: "n"),
+        help: .init("How many virtual processors: 1 to 16. Default: 1.", valueName: "n"),
         transform: ProcessorCount.parse)
     var processors: Int?
+
+    @Option(
+        help: .init(
+            "With several processors: the instructions of one's turn. Default: 10000.",
+            valueName: "instructions"),
+        transform: Quantum.parse)
+    var quantum: UInt64?
 
     @Option(
         name: [.customLong("cpu"), .customLong("cpu", withSingleDash: true)],
@@ -57,7 +64,7 @@ struct RunCommand: ParsableCommand {
     @Option(
         help: .init(
             """
-            The memory-virtualization technique: bare, or \
+            The memory-virtualization technique: bare, trap, unsync, nested, or \
             traced[,capacity=BYTES][,threshold=RECORDS][,coalesce=N]. Default: traced.
             """, valueName: "technique"),
         transform: Technique.init(parsing:))

@@ -106,9 +106,14 @@ extension CommandLineTests {
             expectError(result, status: 1)
         }
 
-        @Test(arguments: ["2", "cpus=2", "16"])
-        func `several processors are not there yet`(count: String) throws {
-            expectError(try Program.run("run", "-smp", count), status: 64, "not there yet")
+        @Test(arguments: ["17", "cpus=17", "9223372036854775807"])
+        func `more than 16 processors are refused`(count: String) throws {
+            expectError(try Program.run("run", "-smp", count), status: 64, "at most 16")
+        }
+
+        @Test(arguments: ["0", "-1", "x", "18446744073709551616"])
+        func `what is no number of instructions is refused`(count: String) throws {
+            expectError(try Program.run("run", "--quantum=\(count)"), status: 64, "quantum")
         }
 
         @Test(arguments: ["0", "-1", "many"])

@@ -14,7 +14,8 @@ import VirtualMachine
     }
 
     static func boot(
-        _ technique: String, shadowBytes: UInt64 = 64 << 20, options: String = ""
+        _ technique: String, processors: Int = 1, shadowBytes: UInt64 = 64 << 20,
+        options: String = ""
     ) throws -> Run {
         let console = RecordingConsole()
         var configuration = MachineConfiguration(kernel: Guest.path("vmlinuz"))
@@ -22,6 +23,7 @@ import VirtualMachine
         configuration.commandLine =
             "console=ttyS0 quiet cryptomgr.notests penumbra.script=work \(options)"
         configuration.technique = try Technique(parsing: technique)
+        configuration.processors = processors
         configuration.shadowMemoryBytes = shadowBytes
         let machine = try VirtualMachine(configuration, console: console)
         let outcome = machine.run()
@@ -50,6 +52,26 @@ import VirtualMachine
         #expect(traced.ledger.hiddenFaults > 10_000)
         #expect(traced.ledger.trueFaults > 10_000)
         #expect(traced.ledger.shadowPagesLive > 0)
+    }
+
+    @Test("Linux works alike under trap, unsync and nested")
+    func otherTechniques() async throws {
+        async let first = Task { (try Self.boot("bare"), try Self.boot("trap")) }.value
+        async let second = Task { (try Self.boot("unsync"), try Self.boot("nested")) }.value
+        let ((bare, trap), (unsync, nested)) = try await (first, second)
+        #expect(bare.outcome == .poweredOff)
+        for other in [trap, unsync, nested] {
+            #expect(other.outcome == .poweredOff)
+            #expect(other.digest == bare.digest)
+            #expect(other.console == bare.console)
+            #expect(other.ledger.exceptions == bare.ledger.exceptions)
+        }
+        #expect(trap.ledger.exits[.tableWrite] > 100_000)
+        #expect(trap.ledger.exits[.invalidatePage] == 0)
+        #expect(unsync.ledger.tablesUnsynced > 1000)
+        #expect(unsync.ledger.exits[.tableWrite] < trap.ledger.exits[.tableWrite] / 2)
+        #expect(nested.ledger.exits.sum == nested.ledger.exits[.secondDimensionFault])
+        #expect(nested.ledger.walkReferences > bare.ledger.walkReferences)
     }
 
     @Test(

@@ -103,18 +103,6 @@ import VirtualMachine
         #expect(machine.run() == .debugExit(status: UInt8(truncatingIfNeeded: 0x71 << 1 | 1)))
         #expect(console.text == "hello q")
     }
-
-    @Test("several processors are refused in words")
-    func severalProcessors() throws {
-        let path = try SmallKernel.write([0xf4])
-        defer { unsafe unlink(path) }
-        var configuration = MachineConfiguration(kernel: path)
-        configuration.processors = 2
-        let error = #expect(throws: MachineError.self) {
-            try VirtualMachine(configuration, console: RecordingConsole())
-        }
-        #expect(error?.description.contains("not there yet") == true)
-    }
 }
 
 /// Writes Multiboot kernels in the form that has load addresses in the header.

@@ -80,26 +80,33 @@ public final class Hypervisor {
     /// set the registers that the guest starts with, before the first run, and again whenever it
     /// changes CR0, CR3, CR4 or EFER itself.
     public func start() {
+        for number in processors.indices { restart(processor: number) }
+    }
+
+    /// The same for one processor alone: after the board has given it an INIT. Other numbers than
+    /// the processors' are ignored.
+    public func restart(processor number: Int) {
+        guard processors.indices ~= number else { return }
         if hasPendingRecords { drain(.pagingModeChanged) }
-        for (number, processor) in processors.enumerated() {
-            processor.control.exitsOnPagingOperations = policy.walked == .shadow
-            processor.control.exitsOnInvalidation = policy.exitsOnInvalidation
-            processor.control.trace.isEnabled = false
-            switch policy.walked {
-            case .guest: processor.control.paging = .guest
-            case .shadow:
-                if let parameters = policy.trace {
-                    processor.control.trace = traceControls(parameters, rings[number])
-                }
-                loadRoot(number)
-            case .nested:
-                if let mmu {
-                    processor.control.paging = .nested(
-                        root: mmu.loadSecondDimension(processor: number))
-                }
+        let processor = processors[number]
+        processor.control.exitsOnPagingOperations = policy.walked == .shadow
+        processor.control.exitsOnInvalidation = policy.exitsOnInvalidation
+        processor.control.trace.isEnabled = false
+        switch policy.walked {
+        case .guest: processor.control.paging = .guest
+        case .shadow:
+            if let parameters = policy.trace {
+                processor.control.trace = traceControls(parameters, rings[number])
             }
-            processor.invalidateAll()
+            resyncAll()
+            loadRoot(number)
+        case .nested:
+            if let mmu {
+                processor.control.paging = .nested(
+                    root: mmu.loadSecondDimension(processor: number))
+            }
         }
+        processor.invalidateAll()
     }
 
     private func traceControls(_ parameters: TraceParameters, _ ring: TraceRing) -> TraceControls {

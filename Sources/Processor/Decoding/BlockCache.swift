@@ -23,8 +23,9 @@ struct Block {
 /// the software TLB. Ops are placed one after the other in a pool of fixed size. When the pool is
 /// full everything is dropped: simple, and rare.
 ///
-/// Frames that hold decoded code are flagged in `MachineMemory.frameFlags`, so that writes to them
-/// take the slow path and drop the blocks that they touch.
+/// Frames that hold code decoded by any processor are flagged in `MachineMemory.frameFlags`, so that
+/// writes to them take the slow path, on whichever processor, and drop the blocks that they touch
+/// from every cache (`MachineMemory.codeWritten`).
 @safe final class BlockCache {
     /// Ceilings: 1.5 million ops (84 MB of address space), 256 Ki blocks.
     static let opCapacity = 1_500_000
@@ -56,8 +57,6 @@ struct Block {
     private var framesWithCode: [UInt64: [UInt32]] = [:]
     /// Part of every front entry's tag; the low 4 bits are left for the context.
     private(set) var generation: UInt64 = 16
-    /// Told when a frame gets its first decoded code: writes to it must take the slow path.
-    var onFirstCode: ((UInt64) -> Void)?
 
     init(memory: MachineMemory) {
         self.memory = memory
@@ -72,6 +71,7 @@ struct Block {
     }
 
     deinit {
+        for frame in framesWithCode.keys { memory.removeCode(in: frame) }
         unsafe ops.deallocate()
         unsafe blocks.deallocate()
         unsafe table.deallocate()
@@ -182,10 +182,7 @@ struct Block {
 
     private func note(_ frame: UInt64, _ block: UInt32) {
         framesWithCode[frame, default: []].append(block)
-        if unsafe memory.frameFlags[Int(frame)] & FrameFlags.code == 0 {
-            unsafe memory.frameFlags[Int(frame)] |= FrameFlags.code
-            onFirstCode?(frame)
-        }
+        if framesWithCode[frame]?.count == 1 { memory.addCode(in: frame) }
     }
 
     // MARK: Writes to code
@@ -224,7 +221,7 @@ struct Block {
     private func setList(_ frame: UInt64, _ list: [UInt32]) {
         if list.isEmpty {
             framesWithCode[frame] = nil
-            unsafe memory.frameFlags[Int(frame)] &= ~FrameFlags.code
+            memory.removeCode(in: frame)
         } else {
             framesWithCode[frame] = list
         }
@@ -232,9 +229,7 @@ struct Block {
 
     /// Drops everything. Not while a block runs.
     func removeAll() {
-        for frame in framesWithCode.keys {
-            unsafe memory.frameFlags[Int(frame)] &= ~FrameFlags.code
-        }
+        for frame in framesWithCode.keys { memory.removeCode(in: frame) }
         framesWithCode.removeAll(keepingCapacity: true)
         unsafe table.update(repeating: 0, count: Self.tableSize)
         opCount = 0

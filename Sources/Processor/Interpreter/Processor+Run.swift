@@ -148,6 +148,10 @@ extension Processor {
             stopRequested = false
             return .stopped
         }
+        if core.state.waitsForStartup { return .halted }
+        // Before interrupts: one that becomes deliverable where a slice ends waits for what the
+        // platform does there, whether the slice ended here or with an exit.
+        if core.state.retired >= limit { return .limit }
         if !core.state.interruptShadow {
             if nmiRequested && !core.state.nmiBlocked {
                 nmiRequested = false
@@ -162,7 +166,6 @@ extension Processor {
                 }
             }
         }
-        if core.state.retired >= limit { return .limit }
         return core.state.isHalted ? .halted : nil
     }
 

@@ -156,7 +156,7 @@ extension Processor {
             }
         }
         if unsafe memory.frameFlags[Int(address >> 12)] & FrameFlags.code != 0 {
-            blocks.written(address, size: size)
+            memory.codeWritten(address, size: size)
             core.leaveBlock()
         }
     }

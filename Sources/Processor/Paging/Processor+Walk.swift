@@ -145,7 +145,7 @@ extension Processor {
         let done = memory.compareAndSwap(
             at: MachineAddress(slot), expected: old, desired: new)
         if done, unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.code != 0 {
-            blocks.written(slot, size: 8)
+            memory.codeWritten(slot, size: 8)
             core.leaveBlock()
         }
         return done

@@ -82,6 +82,8 @@ import X86
     var debugShadow = false
     var nmiBlocked = false
     var isHalted = false
+    /// After INIT: nothing but a start-up IPI has an effect. `isHalted` is set too.
+    var waitsForStartup = false
     /// `Processor.instructionObserver` is set.
     var isObserved = false
     /// The debug conditions (DR6 bits) to report as #DB after the instruction.

@@ -46,7 +46,7 @@ extension Processor {
         digest.add(UInt64(core.state.cpl))
         digest.add(core.state.interruptShadow ? 1 : 0)
         digest.add(core.state.nmiBlocked ? 1 : 0)
-        digest.add(core.state.isHalted ? 1 : 0)
+        digest.add((core.state.isHalted ? 1 : 0) | (core.state.waitsForStartup ? 2 : 0))
     }
 
     private func addModelSpecific(_ digest: inout WordDigest) {

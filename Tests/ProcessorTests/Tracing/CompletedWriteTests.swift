@@ -115,7 +115,8 @@ import X86
         #expect(complete(machine) == [0x40_0ff8 | 2, 0x40_1000 | 2])
     }
 
-    @Test func `a clean page is not protected: the step exits for it with nothing written`() throws {
+    @Test func `a clean page is not protected: the step exits for it with nothing written`() throws
+    {
         let machine = try protected()
         // MOV qword [small + 0x1ffc], -1
         let code: [UInt8] = [

@@ -1,0 +1,158 @@
+/// A guest that starts all processors and has them interrupt each other: 32-bit code, paging off,
+/// loaded at 0x100020. Comments give the low digits of each instruction's address.
+///
+/// Processor 0 asks `fw_cfg` and CPUID how many processors there are, sends INIT and a start-up IPI
+/// to all others, and waits for each to come through a real-mode trampoline at 0x8000 into 32-bit
+/// code, find its APIC ID to be the one that CPUID tells, and halt. Then it sends them an NMI, and
+/// a fixed interrupt that they answer with one to processor 0. It resets the machine, and does all
+/// of it once more.
+///
+/// ```
+///  0x200000  the APIC IDs that came, one bit each     0x200004  how many came
+///  0x200008  NMIs taken      0x20000c  pings taken      0x200010  answers taken
+///  0x200014  not 0: an APIC ID was wrong              0x200018  how often all went well
+/// ```
+enum StartupGuest {
+    /// The status of success: the number of processors goes to the debug-exit port.
+    static func status(processors: Int) -> UInt8 { UInt8(processors * 2 | 1) }
+
+    static let code: [UInt8] = [
+        // start
+        0x0f, 1, 0x15, 0x28, 2, 0x10, 0,  // 020: lgdt [0x100228]
+        0x0f, 1, 0x1d, 0x2e, 2, 0x10, 0,  // 027: lidt [0x10022e]
+        0xea, 0x35, 0, 0x10, 0, 8, 0,  // 02e: jmp 0x8:0x100035
+        0xb8, 0x10, 0, 0, 0,  // 035: mov eax, 0x10
+        0x8e, 0xd8,  // 03a: mov ds, eax
+        0x8e, 0xc0,  // 03c: mov es, eax
+        0x8e, 0xd0,  // 03e: mov ss, eax
+        0xbc, 0, 0, 9, 0,  // 040: mov esp, 0x90000
+        0x31, 0xc0,  // 045: xor eax, eax
+        0xbf, 0, 0, 0x20, 0,  // 047: mov edi, 0x200000
+        0xb9, 6, 0, 0, 0,  // 04c: mov ecx, 0x6
+        0xf3, 0xab,  // 051: rep stosd
+        0xbe, 9, 2, 0x10, 0,  // 053: mov esi, 0x100209
+        0xbf, 0, 0x80, 0, 0,  // 058: mov edi, 0x8000
+        0xb9, 0x1f, 0, 0, 0,  // 05d: mov ecx, 0x1f
+        0xf3, 0xa4,  // 062: rep movsb
+        0xb8, 0xc7, 1, 0x10, 0,  // 064: mov eax, 0x1001c7
+        0xbf, 0x10, 0, 0x30, 0,  // 069: mov edi, 0x300010
+        0xe8, 0xdf, 0, 0, 0,  // 06e: call 152
+        0xb8, 0xcf, 1, 0x10, 0,  // 073: mov eax, 0x1001cf
+        0xbf, 8, 2, 0x30, 0,  // 078: mov edi, 0x300208
+        0xe8, 0xd0, 0, 0, 0,  // 07d: call 152
+        0xb8, 0xf7, 1, 0x10, 0,  // 082: mov eax, 0x1001f7
+        0xe8, 0xc6, 0, 0, 0,  // 087: call 152
+        0xb8, 5, 0, 0, 0,  // 08c: mov eax, 0x5
+        0xba, 0x10, 5, 0, 0,  // 091: mov edx, 0x510
+        0x66, 0xef,  // 096: out dx, ax
+        0x42,  // 098: inc edx
+        0xec,  // 099: in al, dx
+        0x0f, 0xb6, 0xe8,  // 09a: movzx ebp, al
+        0xb8, 1, 0, 0, 0,  // 09d: mov eax, 0x1
+        0x0f, 0xa2,  // 0a2: cpuid
+        0xc1, 0xeb, 0x10,  // 0a4: shr ebx, 0x10
+        0x0f, 0xb6, 0xdb,  // 0a7: movzx ebx, bl
+        0x39, 0xeb,  // 0aa: cmp ebx, ebp
+        0x0f, 0x85, 0x99, 0, 0, 0,  // 0ac: jne 14b
+        0xbf, 0, 0, 0xe0, 0xfe,  // 0b2: mov edi, 0xfee00000
+        0xc7, 0x87, 0xf0, 0, 0, 0, 0xff, 1, 0, 0,  // 0b7: mov dword [edi+0xf0], 0x1ff
+        0xc7, 0x87, 0, 3, 0, 0, 0, 0x45, 0x0c, 0,  // 0c1: mov dword [edi+0x300], 0xc4500
+        0xc7, 0x87, 0, 3, 0, 0, 8, 0x46, 0x0c, 0,  // 0cb: mov dword [edi+0x300], 0xc4608
+        0x4d,  // 0d5: dec ebp
+        0xf3, 0x90,  // 0d6: pause
+        0x39, 0x2d, 4, 0, 0x20, 0,  // 0d8: cmp dword [0x200004], ebp
+        0x75, 0xf6,  // 0de: jne 0d6
+        0xc7, 0x87, 0, 3, 0, 0, 0, 0x44, 0x0c, 0,  // 0e0: mov dword [edi+0x300], 0xc4400
+        0xf3, 0x90,  // 0ea: pause
+        0x39, 0x2d, 8, 0, 0x20, 0,  // 0ec: cmp dword [0x200008], ebp
+        0x75, 0xf6,  // 0f2: jne 0ea
+        0xc7, 0x87, 0, 3, 0, 0, 0x41, 0x40, 0x0c, 0,  // 0f4: mov dword [edi+0x300], 0xc4041
+        0xfa,  // 0fe: cli
+        0x39, 0x2d, 0x0c, 0, 0x20, 0,  // 0ff: cmp dword [0x20000c], ebp
+        0x75, 9,  // 105: jne 110
+        0x83, 0x3d, 0x10, 0, 0x20, 0, 0,  // 107: cmp dword [0x200010], 0x0
+        0x75, 4,  // 10e: jne 114
+        0xfb,  // 110: sti
+        0xf4,  // 111: hlt
+        0xeb, 0xea,  // 112: jmp 0fe
+        0x83, 0x3d, 0x14, 0, 0x20, 0, 0,  // 114: cmp dword [0x200014], 0x0
+        0x75, 0x2e,  // 11b: jne 14b
+        0x8d, 0x4d, 1,  // 11d: lea ecx, [ebp+0x1]
+        0xb8, 1, 0, 0, 0,  // 120: mov eax, 0x1
+        0xd3, 0xe0,  // 125: shl eax, cl
+        0x83, 0xe8, 2,  // 127: sub eax, 0x2
+        0x39, 5, 0, 0, 0x20, 0,  // 12a: cmp dword [0x200000], eax
+        0x75, 0x19,  // 130: jne 14b
+        0x89, 0xc8,  // 132: mov eax, ecx
+        0xff, 5, 0x18, 0, 0x20, 0,  // 134: inc dword [0x200018]
+        0x83, 0x3d, 0x18, 0, 0x20, 0, 2,  // 13a: cmp dword [0x200018], 0x2
+        0x74, 6,  // 141: je 149
+        0xb0, 0xfe,  // 143: mov al, 0xfe
+        0xe6, 0x64,  // 145: out 0x64, al
+        0xfa,  // 147: cli
+        0xf4,  // 148: hlt
+        0xe7, 0xf4,  // 149: out 0xf4, eax
+        // fail
+        0xb8, 0x55, 0, 0, 0,  // 14b: mov eax, 0x55
+        0xe7, 0xf4,  // 150: out 0xf4, eax
+        // gate: writes the gate at EDI for the handler EAX
+        0x66, 0x89, 7,  // 152: mov word [edi], ax
+        0x66, 0xc7, 0x47, 2, 8, 0,  // 155: mov word [edi+0x2], 0x8
+        0x66, 0xc7, 0x47, 4, 0, 0x8e,  // 15b: mov word [edi+0x4], 0x8e00
+        0xc1, 0xe8, 0x10,  // 161: shr eax, 0x10
+        0x66, 0x89, 0x47, 6,  // 164: mov word [edi+0x6], ax
+        0x83, 0xc7, 8,  // 168: add edi, 0x8
+        0xc3,  // 16b: ret
+        // application: a processor that came through the trampoline
+        0xb8, 0x10, 0, 0, 0,  // 16c: mov eax, 0x10
+        0x8e, 0xd8,  // 171: mov ds, eax
+        0x8e, 0xc0,  // 173: mov es, eax
+        0x8e, 0xd0,  // 175: mov ss, eax
+        0x0f, 1, 0x1d, 0x2e, 2, 0x10, 0,  // 177: lidt [0x10022e]
+        0xb8, 1, 0, 0, 0,  // 17e: mov eax, 0x1
+        0x0f, 0xa2,  // 183: cpuid
+        0xc1, 0xeb, 0x18,  // 185: shr ebx, 0x18
+        0xbf, 0, 0, 0xe0, 0xfe,  // 188: mov edi, 0xfee00000
+        0xc7, 0x87, 0xf0, 0, 0, 0, 0xff, 1, 0, 0,  // 18d: mov dword [edi+0xf0], 0x1ff
+        0x8b, 0x47, 0x20,  // 197: mov eax, dword [edi+0x20]
+        0xc1, 0xe8, 0x18,  // 19a: shr eax, 0x18
+        0x39, 0xc3,  // 19d: cmp ebx, eax
+        0x74, 0x0a,  // 19f: je 1ab
+        0xc7, 5, 0x14, 0, 0x20, 0, 1, 0, 0, 0,  // 1a1: mov dword [0x200014], 0x1
+        0xf0, 0x0f, 0xab, 0x1d, 0, 0, 0x20, 0,  // 1ab: lock bts dword [0x200000], ebx
+        0xc1, 0xe3, 0x0c,  // 1b3: shl ebx, 0xc
+        0x8d, 0xa3, 0, 0x10, 9, 0,  // 1b6: lea esp, [ebx+0x91000]
+        0xf0, 0xff, 5, 4, 0, 0x20, 0,  // 1bc: lock inc dword [0x200004]
+        0xfb,  // 1c3: sti
+        0xf4,  // 1c4: hlt
+        0xeb, 0xfc,  // 1c5: jmp 1c3
+        // nmi
+        0xf0, 0xff, 5, 8, 0, 0x20, 0,  // 1c7: lock inc dword [0x200008]
+        0xcf,  // 1ce: iret
+        // ping (0x41): answers with 0x42 to processor 0
+        0x50,  // 1cf: push eax
+        0xf0, 0xff, 5, 0x0c, 0, 0x20, 0,  // 1d0: lock inc dword [0x20000c]
+        0xc7, 5, 0x10, 3, 0xe0, 0xfe, 0, 0, 0, 0,  // 1d7: mov dword [0xfee00310], 0x0
+        0xc7, 5, 0, 3, 0xe0, 0xfe, 0x42, 0x40, 0, 0,  // 1e1: mov dword [0xfee00300], 0x4042
+        0xc7, 5, 0xb0, 0, 0xe0, 0xfe, 0, 0, 0, 0,  // 1eb: mov dword [0xfee000b0], 0x0
+        0x58,  // 1f5: pop eax
+        0xcf,  // 1f6: iret
+        // pong (0x42)
+        0xf0, 0xff, 5, 0x10, 0, 0x20, 0,  // 1f7: lock inc dword [0x200010]
+        0xc7, 5, 0xb0, 0, 0xe0, 0xfe, 0, 0, 0, 0,  // 1fe: mov dword [0xfee000b0], 0x0
+        0xcf,  // 208: iret
+        // trampoline: 16-bit, copied to 0x8000
+        0xfa,  // 209: cli
+        0x2e, 0x66, 0x0f, 1, 0x16, 0x19, 0,  // 20a: lgdt cs:[0x19]
+        0x66, 0xb8, 0x11, 0, 0, 0,  // 211: mov eax, 0x11
+        0x0f, 0x22, 0xc0,  // 217: mov cr0, eax
+        0x66, 0xea, 0x6c, 1, 0x10, 0, 8, 0,  // 21a: jmp 0x8:0x10016c
+        0x17, 0, 0x38, 2, 0x10, 0,  // 222: GDTR for the trampoline
+        0x17, 0, 0x38, 2, 0x10, 0,  // 228: GDTR
+        0xff, 7, 0, 0, 0x30, 0,  // 22e: IDTR: 256 gates at 0x300000
+        0x8d, 0x74, 0x26, 0,  // padding
+        0, 0, 0, 0, 0, 0, 0, 0,  // 238: null
+        0xff, 0xff, 0, 0, 0, 0x9b, 0xcf, 0,  // 240: 0x8: flat code
+        0xff, 0xff, 0, 0, 0, 0x93, 0xcf, 0,  // 248: 0x10: flat data
+    ]
+}
