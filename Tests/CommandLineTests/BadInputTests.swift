@@ -123,7 +123,7 @@ extension CommandLineTests {
 
         @Test(
             arguments: [
-                "nested", "", "bare,capacity=64K", "traced,capacity=5000", "traced,capacity=2048",
+                "agile", "", "bare,capacity=64K", "traced,capacity=5000", "traced,capacity=2048",
                 "traced,capacity=4M", "traced,coalesce=9", "traced,threshold=x", "traced,speed=1",
             ])
         func `an unknown technique or parameter is refused`(technique: String) throws {
