@@ -56,8 +56,8 @@ import X86
     var stopRequested = false
     /// The consumer index at the last entry.
     var lastConsumer: UInt64 = 0
-    /// Whether the translation that `translate` returned last is marked traced.
-    var lastTranslationTraced = false
+    /// What a write through the translation that `translate` returned last owes.
+    var lastNote = WriteNote.none
     private let stateBlock: UnsafeMutableRawPointer
 
     /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).
@@ -224,8 +224,15 @@ public struct ProcessorStatistics: Equatable, Sendable {
     public var walkReferences: UInt64 = 0
     /// Records written to the guest write buffer.
     public var records: UInt64 = 0
-    /// Traced writes whose record was one of the last ones, and not repeated.
+    /// Traced writes without a record of their own: theirs was one of the last ones, or their
+    /// group's mask had a bit set already.
     public var coalesced: UInt64 = 0
+    /// INVLPGs that did not exit since nothing was pending.
+    public var elidedPageInvalidations: UInt64 = 0
+    /// INVPCIDs that did not.
+    public var elidedPCIDInvalidations: UInt64 = 0
+    /// Loads of CR3 that did not, since the table of roots had the new one, too.
+    public var elidedRootLoads: UInt64 = 0
     /// Accesses that went to the platform: ports, and addresses without memory.
     public var deviceAccesses: UInt64 = 0
     /// Interrupts and NMIs delivered.

@@ -55,7 +55,7 @@ public final class VirtualMachine {
                 guestBytes: configuration.memoryBytes,
                 hypervisorBytes: Hypervisor.hypervisorBytes(
                     for: configuration.technique, shadowBytes: configuration.shadowMemoryBytes,
-                    processors: configuration.processors))
+                    processors: configuration.processors, guestBytes: configuration.memoryBytes))
         } catch { throw .memory(error) }
         clock = MachineClock(configuration.clock)
         let tap = ConsoleTap(console)

@@ -64,8 +64,10 @@ struct RunCommand: ParsableCommand {
     @Option(
         help: .init(
             """
-            The memory-virtualization technique: bare, trap, unsync, nested, or \
-            traced[,capacity=BYTES][,threshold=RECORDS][,coalesce=N]. Default: traced.
+            The memory-virtualization technique: bare, unsync, nested, \
+            trap[,refill=on|off][,stop=WRITES|never], or traced[,indication=entry|frame]\
+            [,record=address|value|mask][,capacity=BYTES][,threshold=RECORDS][,coalesce=N]\
+            [,elide=on|off][,refill=on|off][,levels=all|leaf][,stop=WRITES|never]. Default: traced.
             """, valueName: "technique"),
         transform: Technique.init(parsing:))
     var mmu: Technique?

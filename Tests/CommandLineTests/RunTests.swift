@@ -25,7 +25,7 @@ extension CommandLineTests {
             #expect(result.ending == .exited(7))
             #expect(result.errorLines.count == 1)
             for words in [
-                "engine interpreter", "technique traced,capacity=8192,", "processor penumbra-v2",
+                "engine interpreter", "technique traced,indication=entry,record=address,capacity=8192,", "processor penumbra-v2",
                 "clock virtual", "memory 64 MiB",
             ] {
                 #expect(result.errors.contains(words), "\(result.errors)")

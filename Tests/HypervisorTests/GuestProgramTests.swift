@@ -132,7 +132,7 @@ struct GuestProgramTests {
     @Test("trap executes them too, and each write to the page table exits once")
     func trap() throws {
         let (bare, bareLedger, _) = try run(.bare)
-        let (trap, ledger, violations) = try run(.trap)
+        let (trap, ledger, violations) = try run(.trap(.standard))
         #expect(trap == bare)
         #expect(violations == [])
         #expect(ledger.instructions == bareLedger.instructions)
@@ -179,7 +179,7 @@ struct GuestProgramTests {
 
     @Test(
         "a ceiling of a few pages changes nothing but the cost",
-        arguments: [Technique.traced(.standard), .trap, .unsync])
+        arguments: [Technique.traced(.standard), .trap(.standard), .unsync])
     func smallCeiling(technique: Technique) throws {
         let (bare, _, _) = try run(.bare)
         let (traced, ledger, violations) = try run(

@@ -71,7 +71,7 @@ struct HypervisorTests {
 
     @Test("traced gives each processor its own write buffer, and a root of the identity map")
     func traced() throws {
-        let parameters = try TraceParameters(capacity: 8192, threshold: 0, coalesce: 2)
+        let parameters = try TraceParameters(capacity: 8192, coalesce: 2)
         let (memory, processors, hypervisor) = try machine(.traced(parameters), processors: 2)
         #expect(memory.guestBase == 1 << 30)
         for (number, processor) in processors.enumerated() {

@@ -27,7 +27,7 @@ extension ShadowMMU {
             (tables.firstGuestFrame &+ frame) << 12 & PagingEntry.addressMask
             | PagingEntry.presentBit | PagingEntry.accessedBit | rights & Self.leafMask
             | (level == .table ? 0 : PagingEntry.largeBit)
-        let value = level == .table && isProtected(frame) ? protected(plain) : plain
+        let value = level == .table ? marked(plain, guarding(frame)) : plain
         if old.rawValue == value { return false }
         if old.isPresent {
             if old.isLeaf(at: level) && old.addressField == value & PagingEntry.addressMask {

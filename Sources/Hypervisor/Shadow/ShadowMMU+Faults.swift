@@ -41,7 +41,7 @@ extension ShadowMMU {
             }
         }
         let changed = install(address, mode, processor: processor)
-        if policy.protection == .readOnly, access.contains(.write), isProtected(frame),
+        if access.contains(.write), guarding(frame) == .protected,
             let level = lowestLevel(frame)
         {
             ledger.tableWrites[level] &+= 1

@@ -57,24 +57,6 @@ public enum PagingScheme: Equatable, Sendable {
     case nested(root: MachineAddress)
 }
 
-/// The registers of the traced-write facility: one ring in machine memory.
-public struct TraceControls: Equatable, Sendable {
-    /// Whether writes through leaves marked T are recorded.
-    public var isEnabled = false
-    /// The ring's first byte; page-aligned machine memory.
-    public var base = MachineAddress(0)
-    /// The ring's size in bytes: a power of two, 4 KiB…2 MiB. A record has 8 bytes.
-    public var capacity: UInt64 = 4096
-    /// How many records in the ring cause `bufferThreshold`; 0: never.
-    public var threshold: UInt64 = 0
-    /// A record equal to one of the last `coalesce` ones is not repeated; 0…8.
-    public var coalesce = 1
-    /// Free-running count of records consumed: the hypervisor's index.
-    public var consumer: UInt64 = 0
-
-    public init() {}
-}
-
 /// A page fault that the hypervisor hands to the guest: error code, and the address for CR2.
 public struct InjectedFault: Equatable, Sendable {
     public var error: PageFaultError

@@ -124,9 +124,7 @@ extension Processor {
         switch core.state.pending {
         case .none: return nil
         case .exception: return deliverPending()
-        case .faultExit, .trapExit:
-            core.state.pending = .none
-            return core.state.pendingExit
+        case .faultExit, .trapExit: return takeExit()
         }
     }
 

@@ -167,7 +167,7 @@ enum ControlRegisters {
         if flushes { processor.tlb.invalidateAll(pcid: processor.currentPCID, global: false) }
         // The software TLB has no tags: it is emptied whenever the root changes.
         processor.flushSoftware()
-        if processor.control.exitsOnPagingOperations {
+        if processor.control.exitsOnPagingOperations && !processor.elideRootLoad() {
             core.exitAfter(.rootLoaded(flushed: flushes))
         }
         core.leaveBlock()

@@ -18,7 +18,7 @@ enum TranslationInstructions {
             let processor = core.processor
             drop(processor, address, processor.currentPCID, global: true)
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
-                core.exitAfter(.invalidatePage(GuestVirtualAddress(address)))
+                processor.leaveUnlessElided(.invalidatePage(GuestVirtualAddress(address)))
             }
             core.leaveBlock()
             return .next
@@ -51,7 +51,7 @@ enum TranslationInstructions {
                 processor.flushSoftware()
             }
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
-                core.exitAfter(
+                processor.leaveUnlessElided(
                     .invalidatePCID(
                         type: UInt8(truncatingIfNeeded: type), pcid: pcid,
                         address: GuestVirtualAddress(address)))
