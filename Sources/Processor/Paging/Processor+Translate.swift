@@ -27,19 +27,18 @@ extension Processor {
             return nil
         }
         let pcid = currentPCID
-        if let cached = tlb.lookup(address, pcid: pcid), permits(cached, kind) {
+        if let cached = caches.lookup(address, pcid: pcid), permits(cached, kind) {
             lastTranslationTraced = cached.has(TranslationBits.traced)
             fill(address, kind, cached)
             return cached.base | address & (cached.level.entrySpan - 1)
         }
         statistics.tlbMisses += 1
         guard let walked = walk(address, kind) else { return nil }
-        if let gone = tlb.insert(address, pcid: pcid, walked) {
-            softTLB.invalidate(gone.page, span: gone.span)
-        }
-        lastTranslationTraced = walked.has(TranslationBits.traced)
-        fill(address, kind, walked)
-        return walked.base | address & (walked.level.entrySpan - 1)
+        let cached = caches.insert(address, pcid: pcid, walked)
+        lastTranslationTraced = cached.has(TranslationBits.traced)
+        fill(address, kind, cached)
+        if caches.speculates { speculate(near: address) }
+        return cached.base | address & (cached.level.entrySpan - 1)
     }
 
     /// Whether a cached translation permits the access as it is, with D set for writes
