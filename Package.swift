@@ -47,7 +47,7 @@ let package = Package(
         .executableTarget(
             name: "penumbra",
             dependencies: [
-                "VirtualMachine", "Reporting", "Hypervisor", "MachineMemory", "CZydis",
+                "VirtualMachine", "Reporting", "Hypervisor", "Processor", "MachineMemory", "CZydis",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],

@@ -50,8 +50,7 @@ import X86
     let core: Core
     let blocks: BlockCache
     let vector: VectorUnit
-    let tlb = ModelledTLB()
-    let softTLB = SoftwareTLB()
+    let caches: TranslationCaches
     var recentRecords = InlineArray<8, UInt64>(repeating: .max)
     var stopRequested = false
     /// The consumer index at the last entry.
@@ -61,7 +60,10 @@ import X86
     private let stateBlock: UnsafeMutableRawPointer
 
     /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).
-    public init(memory: MachineMemory, platform: any Platform, model: ProcessorModel, index: Int) {
+    public init(
+        memory: MachineMemory, platform: any Platform, model: ProcessorModel, index: Int,
+        hardware: Hardware = Hardware()
+    ) {
         self.memory = memory
         self.platform = platform
         self.model = model
@@ -71,6 +73,7 @@ import X86
         core = unsafe Core(UInt(bitPattern: stateBlock))
         unsafe stateBlock.initializeMemory(as: State.self, repeating: State(), count: 1)
         blocks = BlockCache(memory: memory)
+        caches = TranslationCaches(hardware, core: core, blocks: blocks, index: index)
         vector = VectorUnit()
         unsafe stateBlock.storeBytes(
             of: UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()),
@@ -80,7 +83,6 @@ import X86
     }
 
     deinit {
-        softTLB.deallocate()
         unsafe stateBlock.assumingMemoryBound(to: State.self).deinitialize(count: 1)
         unsafe stateBlock.deallocate()
     }
@@ -96,11 +98,11 @@ import X86
     func setPowerOnState() {
         let retired = core.state.retired
         // The generation that tags the software TLB begins anew too.
-        softTLB.removeAll()
+        caches.software.removeAll()
         core.state = State()
         core.state.retired = retired
         core.state.isObserved = instructionObserver != nil
-        core.state.supervisorBank = softTLB.bank(SoftwareTLB.supervisor)
+        core.state.supervisorBank = caches.software.bank(SoftwareTLB.supervisor)
         core.state.cr0 = CR0.extensionType | CR0.cacheDisable | CR0.notWriteThrough
         core.state.rip = 0xfff0
         core[.rdx] = UInt64(model.signature)
@@ -121,7 +123,7 @@ import X86
     /// Drops all decoded code and all translations.
     func emptyCaches() {
         blocks.removeAll()
-        invalidateAll()
+        caches.invalidateEverything()
     }
 
     // MARK: Architectural state for the hypervisor and the board
@@ -149,21 +151,15 @@ import X86
 
     // MARK: Translation caches: the operations that hardware offers
 
-    /// Drops the cached translations of the page at `address`, of every PCID, global ones too.
+    /// Drops the cached translations of the page at `address`, of every PCID, global ones too, and
+    /// every part of it where it is large. What paging-structure caches hold may stay: where an
+    /// entry that names a table changed, `invalidateAll` it has to be.
     public func invalidate(_ address: GuestVirtualAddress) {
-        if tlb.invalidate(address.rawValue, pcid: nil) {
-            flushSoftware()
-        } else {
-            softTLB.invalidate(address.rawValue)
-        }
-        blocks.flushLookups()
+        caches.invalidatePageEverywhere(address.rawValue)
     }
 
-    /// Drops every cached translation.
-    public func invalidateAll() {
-        tlb.invalidateAll(pcid: nil, global: true)
-        flushSoftware()
-    }
+    /// Drops every cached translation, and all that paging-structure caches hold.
+    public func invalidateAll() { caches.invalidateEverything() }
 
     /// Memory in `frame` was written by something other than this processor: decoded code is
     /// dropped.
@@ -188,18 +184,6 @@ import X86
         core.leaveBlock()
     }
 
-    /// Empties the software TLB and the lookups of blocks by virtual address.
-    func flushSoftware() {
-        // Tags carry 12 bits of generation: old ones could match again after a wrap.
-        if core.state.tlbGeneration == 0xfff {
-            softTLB.removeAll()
-            core.state.tlbGeneration = 1
-        } else {
-            core.state.tlbGeneration &+= 1
-        }
-        blocks.flushLookups()
-    }
-
     /// The PCID that tags translations now; 0 without CR4.PCIDE.
     var currentPCID: UInt16 {
         core.state.cr4 & CR4.pcidEnable != 0
@@ -209,7 +193,7 @@ import X86
 
 extension Processor: CodeCache {
     package func watchWrites(to frame: UInt64) {
-        softTLB.forbidWrites(
+        caches.software.forbidWrites(
             hostFrame: unsafe UInt64(UInt(bitPattern: memory.base)) &+ frame << 12)
     }
 

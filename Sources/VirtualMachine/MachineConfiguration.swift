@@ -1,5 +1,6 @@
 import Devices
 import Hypervisor
+import Processor
 
 /// Everything that decides what a machine is and does.
 public struct MachineConfiguration: Sendable {
@@ -18,6 +19,8 @@ public struct MachineConfiguration: Sendable {
     public var quantum: UInt64 = 10_000
     /// A processor model and changes to it: "penumbra-v2,+rdrand".
     public var processorModel = "penumbra-v2"
+    /// Which processor it is where the architecture leaves a choice.
+    public var hardware = Hardware()
     /// How memory is virtualized.
     public var technique = Technique.traced(.standard)
     /// What time is in the guest.

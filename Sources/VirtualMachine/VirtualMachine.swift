@@ -61,7 +61,7 @@ public final class VirtualMachine {
         let tap = ConsoleTap(console)
         board = Board(configuration, memory: memory, clock: clock, model: model, console: tap)
         processors = Self.makeProcessors(
-            configuration.processors, memory: memory, board: board, model: model)
+            configuration, memory: memory, board: board, model: model)
         turn = Turn(processors: processors.count, quantum: configuration.quantum)
         do {
             hypervisor = try Hypervisor(
@@ -76,12 +76,14 @@ public final class VirtualMachine {
     }
 
     private static func makeProcessors(
-        _ count: Int, memory: MachineMemory, board: Board, model: ProcessorModel
+        _ configuration: MachineConfiguration, memory: MachineMemory, board: Board,
+        model: ProcessorModel
     ) -> [Processor] {
-        (0..<count).map { number in
+        (0..<configuration.processors).map { number in
             let pins = ProcessorPins(board, index: number)
             let processor = Processor(
-                memory: memory, platform: pins, model: model, index: number)
+                memory: memory, platform: pins, model: model, index: number,
+                hardware: configuration.hardware)
             pins.processor = processor
             return processor
         }

@@ -51,6 +51,7 @@ struct MachineRun {
             .init("engine", "interpreter"),
             .init("technique", configuration.technique.description),
             .init("processor", configuration.processorModel),
+            .init("hardware", configuration.hardware.description),
             .init("clock", configuration.clock.rawValue),
             .init("memory", MemorySize.text(configuration.memoryBytes)),
         ]

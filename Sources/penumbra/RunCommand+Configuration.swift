@@ -19,6 +19,7 @@ extension RunCommand {
         machine.processors = processors ?? 1
         if let quantum { machine.quantum = quantum }
         machine.processorModel = processor
+        if let hardware { machine.hardware = hardware }
         if let mmu { machine.technique = mmu }
         machine.clock = clock
         for case .debugExit(let port, let size) in devices {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Hypervisor
+import Processor
 import Reporting
 import VirtualMachine
 
@@ -60,6 +61,16 @@ struct RunCommand: ParsableCommand {
         name: [.customLong("cpu"), .customLong("cpu", withSingleDash: true)],
         help: .init("The processor's model and changes to it.", valueName: "model,+f,-f"))
     var processor = "penumbra-v2"
+
+    @Option(
+        help: .init(
+            """
+            What the processor does where the architecture leaves a choice: default, or some of \
+            tlb=keep, tlb=random:SEED, tlb=speculative, tlb=fragment and erratum=NAME, separated \
+            by commas. Errata: \(Erratum.names).
+            """, valueName: "hardware"),
+        transform: Hardware.init(parsing:))
+    var hardware: Hardware?
 
     @Option(
         help: .init(

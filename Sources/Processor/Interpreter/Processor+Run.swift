@@ -18,6 +18,7 @@ extension Processor {
             if let exit = deliverPending() { return exit }
             if control.completesProtectedWrites { return endCompletion() }
         }
+        stirCaches()
         var standstills = 0
         while true {
             if let exit = betweenInstructions(limit) { return exit }

@@ -25,15 +25,14 @@ extension Processor {
             return nil
         }
         let pcid = currentPCID
-        if let cached = tlb.lookup(address, pcid: pcid), permits(cached, kind) {
+        if let cached = caches.lookup(address, pcid: pcid), permits(cached, kind) {
             return use(cached, address, kind)
         }
         statistics.tlbMisses += 1
         guard let walked = walk(address, kind) else { return nil }
-        if let gone = tlb.insert(address, pcid: pcid, walked) {
-            softTLB.invalidate(gone.page, span: gone.span)
-        }
-        return use(walked, address, kind)
+        let machine = use(caches.insert(address, pcid: pcid, walked), address, kind)
+        if caches.speculates { speculate(near: address) }
+        return machine
     }
 
     /// Takes a permitted translation for an access: what its writes owe, and the software TLB.

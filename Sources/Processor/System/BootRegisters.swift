@@ -81,6 +81,6 @@ extension Processor {
         core.state.cpl = core.isProtected ? boot.code.segment.dpl : 0
         core.setFlags(boot.rflags)
         core.updateMode()
-        invalidateAll()
+        caches.invalidateEverything()
     }
 }

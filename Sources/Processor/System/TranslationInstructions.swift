@@ -16,7 +16,10 @@ enum TranslationInstructions {
                 address = (address &+ core[op.segment].base) & 0xffff_ffff
             }
             let processor = core.processor
-            drop(processor, address, processor.currentPCID, global: true)
+            processor.caches.invalidatePage(
+                address, pcid: processor.currentPCID,
+                hasContexts: core.state.cr4 & CR4.pcidEnable != 0)
+            processor.stirCaches()
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 processor.leaveUnlessElided(.invalidatePage(GuestVirtualAddress(address)))
             }
@@ -41,15 +44,12 @@ enum TranslationInstructions {
                 type > 1 || pcid == 0 || core.state.cr4 & CR4.pcidEnable != 0
             else { return core.generalProtection() }
             switch type {
-            case 0: drop(processor, address, pcid, global: false)
-            case 1:
-                processor.tlb.invalidateAll(pcid: pcid, global: false)
-                processor.flushSoftware()
-            case 2: processor.invalidateAll()
-            default:
-                processor.tlb.invalidateAll(pcid: nil, global: false)
-                processor.flushSoftware()
+            case 0: processor.caches.invalidateAddress(address, pcid: pcid)
+            case 1: processor.caches.invalidateContext(pcid: pcid)
+            case 2: processor.caches.invalidateContextsAndGlobals()
+            default: processor.caches.invalidateContexts()
             }
+            processor.stirCaches()
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 processor.leaveUnlessElided(
                     .invalidatePCID(
@@ -58,18 +58,6 @@ enum TranslationInstructions {
             }
             core.leaveBlock()
             return .next
-        }
-    }
-
-    private static func drop(
-        _ processor: Processor, _ address: UInt64, _ pcid: UInt16, global: Bool
-    ) {
-        if processor.dropFragments(pcid, global: global) { return }
-        if processor.tlb.invalidate(address, pcid: pcid, global: global) {
-            processor.flushSoftware()
-        } else {
-            processor.softTLB.invalidate(address)
-            processor.blocks.flushLookups()
         }
     }
 
