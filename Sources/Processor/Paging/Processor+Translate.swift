@@ -29,11 +29,13 @@ extension Processor {
         let pcid = currentPCID
         if let cached = tlb.lookup(address, pcid: pcid), permits(cached, kind) {
             lastTranslationTraced = cached.has(TranslationBits.traced)
+            if observesUses { observe(address, kind, cached, isUse: true) }
             fill(address, kind, cached)
             return cached.base | address & (cached.level.entrySpan - 1)
         }
         statistics.tlbMisses += 1
         guard let walked = walk(address, kind) else { return nil }
+        if observer != nil { observe(address, kind, walked, isUse: false) }
         if let gone = tlb.insert(address, pcid: pcid, walked) {
             softTLB.invalidate(gone.page, span: gone.span)
         }
@@ -80,7 +82,7 @@ extension Processor {
 
     /// Enters a permitted translation into the software TLB bank of the access's rights.
     private func fill(_ address: UInt64, _ kind: AccessKind, _ translation: Translation) {
-        if kind.contains(.fetch) || core.watchesPage(address) { return }
+        if kind.contains(.fetch) || core.watchesPage(address) || observesUses { return }
         if core.checksAlignment && !kind.contains(.implicit) { return }
         let machine = translation.base | address & (translation.level.entrySpan - 1) & ~0xfff
         guard machine < memory.arenaBytes else { return }
@@ -100,7 +102,7 @@ extension Processor {
             UInt64(UInt(bitPattern: memory.base)) &+ machine &- page
         unsafe entry.pointee.readTag = permits(translation, rights) ? tag : 0
         let isPlain =
-            !translation.has(TranslationBits.traced) && flags & FrameFlags.code == 0
+            !translation.has(TranslationBits.traced) && flags & FrameFlags.slowWrites == 0
         unsafe entry.pointee.writeTag =
             isPlain && permits(translation, rights.union(.write)) ? tag : 0
     }

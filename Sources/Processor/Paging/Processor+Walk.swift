@@ -143,7 +143,7 @@ extension Processor {
     /// then the walk ended).
     private func swapEntry(_ slot: UInt64, _ old: UInt64, _ new: UInt64) -> Bool {
         let done = memory.compareAndSwap(
-            at: MachineAddress(slot), expected: old, desired: new)
+            at: MachineAddress(slot), expected: old, desired: new, by: .walker(index))
         if done, unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.code != 0 {
             memory.codeWritten(slot, size: 8)
             core.leaveBlock()
@@ -154,6 +154,7 @@ extension Processor {
     private func failed(
         _ address: UInt64, _ kind: AccessKind, _ isShadow: Bool, present: Bool, reserved: Bool
     ) -> Translation? {
+        faultedAccess = (address, kind)
         // A fault ends whatever is cached for the page (SDM Vol. 3A §4.10.4.1).
         if dropFragments(currentPCID, global: false) {
             // The whole of the page went with them.

@@ -82,5 +82,6 @@ extension Processor {
         core.setFlags(boot.rflags)
         core.updateMode()
         invalidateAll()
+        observe(.reset)
     }
 }

@@ -138,6 +138,7 @@ enum ControlRegisters {
 
     /// Exits, where the hypervisor wants to know of a change of the paging mode.
     static func modeChanged(_ core: Core, _ cr0: UInt64, _ cr4: UInt64, _ efer: UInt64) {
+        core.processor.observe(.modeChanged(cr0: cr0, cr4: cr4, efer: efer))
         if core.processor.control.exitsOnPagingOperations {
             core.exitAfter(.pagingModeChanged(cr0: cr0, cr4: cr4, efer: efer))
         }
@@ -167,6 +168,7 @@ enum ControlRegisters {
         if flushes { processor.tlb.invalidateAll(pcid: processor.currentPCID, global: false) }
         // The software TLB has no tags: it is emptied whenever the root changes.
         processor.flushSoftware()
+        processor.observe(.rootLoaded(flushed: flushes))
         if processor.control.exitsOnPagingOperations {
             core.exitAfter(.rootLoaded(flushed: flushes))
         }

@@ -17,6 +17,7 @@ enum TranslationInstructions {
             }
             let processor = core.processor
             drop(processor, address, processor.currentPCID, global: true)
+            processor.observe(.invalidatePage(address))
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 core.exitAfter(.invalidatePage(GuestVirtualAddress(address)))
             }
@@ -50,6 +51,9 @@ enum TranslationInstructions {
                 processor.tlb.invalidateAll(pcid: nil, global: false)
                 processor.flushSoftware()
             }
+            processor.observe(
+                .invalidatePCID(
+                    type: UInt8(truncatingIfNeeded: type), pcid: pcid, address: address))
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 core.exitAfter(
                     .invalidatePCID(
