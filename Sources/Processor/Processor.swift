@@ -45,6 +45,12 @@ import X86
         didSet { core.state.isObserved = instructionObserver != nil }
     }
 
+    /// Who is told of translations and of what ends them; nobody in an ordinary run.
+    package var observer: (any TranslationObserver)?
+    /// Whether the observer is told of each use of a cached translation too. Nothing is kept in
+    /// the software TLB meanwhile, at the price of speed. To be set before the first run.
+    package var observesUses = false
+
     let memory: MachineMemory
     let platform: any Platform
     let core: Core
@@ -57,6 +63,8 @@ import X86
     var lastConsumer: UInt64 = 0
     /// What a write through the translation that `translate` returned last owes.
     var lastNote = WriteNote.none
+    /// The last access that faulted, in whichever tables: address and kind.
+    var faultedAccess: (address: UInt64, kind: AccessKind) = (0, [])
     private let stateBlock: UnsafeMutableRawPointer
 
     /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).
@@ -92,6 +100,7 @@ import X86
         setPowerOnState()
         vector.reset()
         emptyCaches()
+        observe(.reset)
     }
 
     /// The part of the power-on state that INIT sets too.

@@ -37,6 +37,8 @@ public struct MachineConfiguration: Sendable {
     public var seed: UInt64 = 0
     /// The ceiling on shadow pages, in bytes.
     public var shadowMemoryBytes: UInt64 = 64 << 20
+    /// What the lawfulness oracle judges.
+    public var verification = VerificationMode.off
     /// The date at which the machine's clock starts, in seconds since 1970: 2026-01-01.
     public var startTime: UInt64 = 1_767_225_600
 
@@ -44,6 +46,15 @@ public struct MachineConfiguration: Sendable {
     public static let mostProcessors = PlatformMap.maximumProcessors
 
     public init(kernel: String) { self.kernel = kernel }
+}
+
+/// What of a run the lawfulness oracle judges.
+public enum VerificationMode: Sendable {
+    case off
+    /// Each translation that a processor takes from a table, and each page fault.
+    case walks
+    /// Each use of a cached translation too. Some ten times slower.
+    case uses
 }
 
 /// What the guest's clocks follow.

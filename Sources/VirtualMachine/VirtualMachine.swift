@@ -4,6 +4,7 @@ import Hypervisor
 import MachineMemory
 import Processor
 import SystemPackage
+import Verification
 import X86
 
 /// A small PC: processors, memory, hypervisor, chips, clock, and the loop that runs them.
@@ -29,6 +30,7 @@ public final class VirtualMachine {
     private let processors: [Processor]
     private let hypervisor: Hypervisor
     private let tap: ConsoleTap
+    private let oracle: Oracle?
     private var turn: Turn
     /// What the processors whose turn it is not have retired.
     private var retiredByOthers: UInt64 = 0
@@ -69,6 +71,11 @@ public final class VirtualMachine {
                 shadowBytes: configuration.shadowMemoryBytes)
         } catch { throw .hypervisor(error) }
         self.tap = tap
+        oracle =
+            configuration.verification == .off
+            ? nil
+            : Oracle(
+                memory: memory, processors: processors, uses: configuration.verification == .uses)
         board.hypervisor = hypervisor
         clock.retired = { [unowned self] in retired }
         turn.begin(0, retired: 0)
@@ -115,6 +122,13 @@ public final class VirtualMachine {
     public var retired: UInt64 { retiredByOthers &+ current.retired }
     /// The exact counts so far.
     public var ledger: Ledger { hypervisor.ledger }
+    /// What the oracle has judged so far; nil where it is off.
+    public var lawfulness: LawfulnessCounts? { oracle?.counts }
+    /// Called, once at most, where the oracle has to judge more leniently from then on, with one
+    /// line that says why.
+    public var onLeniency: (String) -> Void = { _ in } {
+        didSet { oracle?.onLeniency = onLeniency }
+    }
 
     /// A fingerprint of what the guest did and left behind, the same for every run of one
     /// configuration under every technique.
@@ -144,6 +158,7 @@ public final class VirtualMachine {
             if let outcome = attendToChips() { return outcome }
             let before = current.retired
             let exit = current.run(until: limit(nextPoll))
+            if let violation = oracle?.violation { return .unlawful(violation) }
             if current.retired != before { turn.stir() }
             switch exit {
             case .limit: continue
@@ -284,4 +299,6 @@ public enum RunOutcome: Equatable, Sendable {
     case unsupported(String)
     /// `stopFlag` was set.
     case stopped
+    /// The oracle found a translation that no cache could have held, or a wrong page fault.
+    case unlawful(LawfulnessViolation)
 }

@@ -1,6 +1,7 @@
 import Glibc
 import Hypervisor
 import Reporting
+import Verification
 import VirtualMachine
 
 /// One run of a machine on the terminal, from its files to the exit status.
@@ -21,6 +22,7 @@ struct MachineRun {
             StandardStreams.report(
                 "unsync is known to be wrong: it keeps some writable translations too long")
         }
+        machine.onLeniency = { StandardStreams.report("--verify: \($0)") }
         var progress = Progress()
         if options.progress && Progress.isWanted {
             console.onPoll = { progress.update { machine.retired } }
@@ -33,6 +35,7 @@ struct MachineRun {
         console.onPoll = {}
         progress.end()
 
+        if let counts = machine.lawfulness { StandardStreams.report(text(counts)) }
         let report = Report(ledger: machine.ledger, facts: facts(outcome, machine.retired))
         try ledgerFile?.write(report.json())
         if options.showLedger { StandardStreams.writeError(report.table()) }
@@ -68,6 +71,13 @@ struct MachineRun {
         ]
     }
 
+    private func text(_ counts: LawfulnessCounts) -> String {
+        "--verify: judged \(counts.translations) translations, of which"
+            + " \(counts.explainedByHistory) by history, and \(counts.faults) page faults;"
+            + " \(counts.tableWrites) writes to at most \(counts.tables) tables;"
+            + " not judged: \(counts.unjudged)"
+    }
+
     private func text(_ outcome: RunOutcome) -> String {
         switch outcome {
         case .poweredOff: "powered off"
@@ -76,6 +86,7 @@ struct MachineRun {
         case .tripleFault: "triple fault"
         case .unsupported: "unsupported"
         case .stopped: "stopped"
+        case .unlawful(let violation): "unlawful: \(violation.rule.rawValue)"
         }
     }
 
@@ -95,6 +106,9 @@ struct MachineRun {
         case .tripleFault(let text):
             StandardStreams.report("the guest's processor shut down: \(text)")
             return .tripleFault
+        case .unlawful(let violation):
+            StandardStreams.report(violation.description)
+            return .unlawful
         case .stopped:
             guard let signal = RawTerminal.endingSignal else { return .success }
             StandardStreams.report("ended by signal \(signal)")

@@ -29,6 +29,7 @@ extension RunCommand {
         machine.hasTestDevice = devices.contains(.test)
         machine.rebootAllowed = !noReboot
         machine.seed = seed
+        if verify { machine.verification = .walks }
         if let shadowMemory { machine.shadowMemoryBytes = shadowMemory.bytes }
         return machine
     }

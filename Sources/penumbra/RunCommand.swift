@@ -105,6 +105,13 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Print a digest of the final registers and memory on standard error.")
     var digest = false
 
+    @Flag(
+        help: """
+            Judge every translation that a processor takes from a table, and every page fault, by \
+            the architecture's rules; a violation ends the run with status 4.
+            """)
+    var verify = false
+
     @Flag(help: "Show the speed on a terminal's standard error, where the console is elsewhere.")
     var progress = false
 

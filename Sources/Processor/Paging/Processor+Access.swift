@@ -99,7 +99,7 @@ extension Processor {
         else { return nil }
         let flags = unsafe memory.frameFlags[Int(machine >> 12)]
         guard flags & FrameFlags.memory != 0 else { return nil }
-        if write && (flags & FrameFlags.code != 0 || lastNote != .none) { return nil }
+        if write && (flags & FrameFlags.slowWrites != 0 || lastNote != .none) { return nil }
         return unsafe memory.base + Int(machine)
     }
 
@@ -155,7 +155,12 @@ extension Processor {
                     as: UInt8.self)
             }
         }
-        if unsafe memory.frameFlags[Int(address >> 12)] & FrameFlags.code != 0 {
+        let flags = unsafe memory.frameFlags[Int(address >> 12)]
+        guard flags & FrameFlags.slowWrites != 0 else { return }
+        if flags & FrameFlags.watched != 0 {
+            memory.noteWrite(address, size: size, by: .processor(index, rip: runningRIP))
+        }
+        if flags & FrameFlags.code != 0 {
             memory.codeWritten(address, size: size)
             core.leaveBlock()
         }

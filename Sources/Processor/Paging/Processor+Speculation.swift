@@ -38,6 +38,7 @@ extension Processor {
             caches.lookup(address, pcid: currentPCID) == nil,
             let found = walk(address, .speculative)
         else { return }
+        if observer != nil { observe(address, .speculative, found, isUse: false) }
         _ = caches.insert(address, pcid: currentPCID, found)
     }
 }

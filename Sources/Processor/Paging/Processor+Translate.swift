@@ -26,10 +26,12 @@ extension Processor {
         }
         let pcid = currentPCID
         if let cached = caches.lookup(address, pcid: pcid), permits(cached, kind) {
+            if observesUses { observe(address, kind, cached, isUse: true) }
             return use(cached, address, kind)
         }
         statistics.tlbMisses += 1
         guard let walked = walk(address, kind) else { return nil }
+        if observer != nil { observe(address, kind, walked, isUse: false) }
         let machine = use(caches.insert(address, pcid: pcid, walked), address, kind)
         if caches.speculates { speculate(near: address) }
         return machine
@@ -82,7 +84,7 @@ extension Processor {
 
     /// Enters a permitted translation into the software TLB bank of the access's rights.
     private func fill(_ address: UInt64, _ kind: AccessKind, _ translation: Translation) {
-        if kind.contains(.fetch) || core.watchesPage(address) { return }
+        if kind.contains(.fetch) || core.watchesPage(address) || observesUses { return }
         if core.checksAlignment && !kind.contains(.implicit) { return }
         let machine = translation.base | address & (translation.level.entrySpan - 1) & ~0xfff
         guard machine < memory.arenaBytes else { return }
@@ -101,7 +103,7 @@ extension Processor {
         unsafe entry.pointee.addend =
             UInt64(UInt(bitPattern: memory.base)) &+ machine &- page
         unsafe entry.pointee.readTag = permits(translation, rights) ? tag : 0
-        let isPlain = lastNote == .none && flags & FrameFlags.code == 0
+        let isPlain = lastNote == .none && flags & FrameFlags.slowWrites == 0
         unsafe entry.pointee.writeTag =
             isPlain && permits(translation, rights.union(.write)) ? tag : 0
     }

@@ -168,7 +168,7 @@ extension Processor {
     /// then the walk ended).
     private func swapEntry(_ slot: UInt64, _ old: UInt64, _ new: UInt64) -> Bool {
         let done = memory.compareAndSwap(
-            at: MachineAddress(slot), expected: old, desired: new)
+            at: MachineAddress(slot), expected: old, desired: new, by: .walker(index))
         if done, unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.code != 0 {
             memory.codeWritten(slot, size: 8)
             core.leaveBlock()
@@ -180,6 +180,7 @@ extension Processor {
         _ address: UInt64, _ kind: AccessKind, _ isShadow: Bool, present: Bool, reserved: Bool
     ) -> Translation? {
         if kind.contains(.silent) { return nil }
+        faultedAccess = (address, kind)
         caches.faulted(at: address, pcid: currentPCID)
         if isShadow {
             _ = core.exitBefore(.pageFault(GuestVirtualAddress(address), kind))

@@ -82,5 +82,6 @@ extension Processor {
         core.setFlags(boot.rflags)
         core.updateMode()
         caches.invalidateEverything()
+        observe(.reset)
     }
 }

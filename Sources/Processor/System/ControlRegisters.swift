@@ -137,6 +137,7 @@ enum ControlRegisters {
 
     /// Exits, where the hypervisor wants to know of a change of the paging mode.
     static func modeChanged(_ core: Core, _ cr0: UInt64, _ cr4: UInt64, _ efer: UInt64) {
+        core.processor.observe(.modeChanged(cr0: cr0, cr4: cr4, efer: efer))
         if core.processor.control.exitsOnPagingOperations {
             core.exitAfter(.pagingModeChanged(cr0: cr0, cr4: cr4, efer: efer))
         }
@@ -164,6 +165,7 @@ enum ControlRegisters {
         let processor = core.processor
         core.state.cr3 = value
         processor.caches.rootLoaded(pcid: processor.currentPCID, flushes: flushes)
+        processor.observe(.rootLoaded(flushed: flushes))
         if processor.control.exitsOnPagingOperations && !processor.elideRootLoad() {
             core.exitAfter(.rootLoaded(flushed: flushes))
         }

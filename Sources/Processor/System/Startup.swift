@@ -37,6 +37,7 @@ extension Processor {
         core.state.randomState = old.randomState
         nmiRequested = false
         emptyCaches()
+        observe(.reset)
     }
 
     /// A start-up IPI: a waiting processor begins in real mode at physical address `vector << 12`;

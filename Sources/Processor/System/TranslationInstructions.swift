@@ -19,6 +19,7 @@ enum TranslationInstructions {
             processor.caches.invalidatePage(
                 address, pcid: processor.currentPCID,
                 hasContexts: core.state.cr4 & CR4.pcidEnable != 0)
+            processor.observe(.invalidatePage(address))
             processor.stirCaches()
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 processor.leaveUnlessElided(.invalidatePage(GuestVirtualAddress(address)))
@@ -49,6 +50,9 @@ enum TranslationInstructions {
             case 2: processor.caches.invalidateContextsAndGlobals()
             default: processor.caches.invalidateContexts()
             }
+            processor.observe(
+                .invalidatePCID(
+                    type: UInt8(truncatingIfNeeded: type), pcid: pcid, address: address))
             processor.stirCaches()
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 processor.leaveUnlessElided(
