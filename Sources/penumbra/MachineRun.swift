@@ -17,10 +17,6 @@ struct MachineRun {
         let machine = try VirtualMachine(configuration, console: console)
         console.stop = machine.stopFlag
         StandardStreams.report(statement)
-        if configuration.technique == .unsync {
-            StandardStreams.report(
-                "unsync is known to be wrong: it keeps some writable translations too long")
-        }
         var progress = Progress()
         if options.progress && Progress.isWanted {
             console.onPoll = { progress.update { machine.retired } }
