@@ -70,8 +70,8 @@ import X86
             byteCount: Core.byteCount, alignment: 64)
         core = unsafe Core(UInt(bitPattern: stateBlock))
         unsafe stateBlock.initializeMemory(as: State.self, repeating: State(), count: 1)
-        blocks = BlockCache(memory: memory)
-        vector = VectorUnit()
+        blocks = BlockCache(memory: memory, processors: model.processorCount)
+        vector = VectorUnit(processors: model.processorCount)
         unsafe stateBlock.storeBytes(
             of: UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()),
             toByteOffset: Core.processorOffset, as: UnsafeRawPointer.self)

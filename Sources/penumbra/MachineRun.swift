@@ -58,6 +58,9 @@ struct MachineRun {
             .init("initrd", configuration.initrd ?? ""),
             .init("command-line", configuration.commandLine),
             .init("seed", String(configuration.seed)),
+            .init("processors", String(configuration.processors)),
+            .init("quantum", String(configuration.quantum)),
+            .init("interleaving", configuration.interleaving.map { String($0) } ?? ""),
             .init("retired", String(retired)),
             .init("outcome", text(outcome)),
         ]
