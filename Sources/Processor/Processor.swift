@@ -80,9 +80,9 @@ import X86
             byteCount: Core.byteCount, alignment: 64)
         core = unsafe Core(UInt(bitPattern: stateBlock))
         unsafe stateBlock.initializeMemory(as: State.self, repeating: State(), count: 1)
-        blocks = BlockCache(memory: memory)
+        blocks = BlockCache(memory: memory, processors: model.processorCount)
         caches = TranslationCaches(hardware, core: core, blocks: blocks, index: index)
-        vector = VectorUnit()
+        vector = VectorUnit(processors: model.processorCount)
         unsafe stateBlock.storeBytes(
             of: UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()),
             toByteOffset: Core.processorOffset, as: UnsafeRawPointer.self)

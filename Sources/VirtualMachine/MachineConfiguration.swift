@@ -17,6 +17,9 @@ public struct MachineConfiguration: Sendable {
     /// How many instructions a processor executes before it is the next one's turn, at least 1.
     /// Without meaning where there is one processor.
     public var quantum: UInt64 = 10_000
+    /// A seed from which the lengths of turns follow, 1…`quantum`, to meet other interleavings of
+    /// the processors; nil: each turn has `quantum` instructions.
+    public var interleaving: UInt64?
     /// A processor model and changes to it: "penumbra-v2,+rdrand".
     public var processorModel = "penumbra-v2"
     /// Which processor it is where the architecture leaves a choice.

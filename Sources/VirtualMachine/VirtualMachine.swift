@@ -64,7 +64,9 @@ public final class VirtualMachine {
         board = Board(configuration, memory: memory, clock: clock, model: model, console: tap)
         processors = Self.makeProcessors(
             configuration, memory: memory, board: board, model: model)
-        turn = Turn(processors: processors.count, quantum: configuration.quantum)
+        turn = Turn(
+            processors: processors.count, quantum: configuration.quantum,
+            seed: configuration.interleaving)
         do {
             hypervisor = try Hypervisor(
                 memory: memory, processors: processors, technique: configuration.technique,
@@ -78,7 +80,7 @@ public final class VirtualMachine {
                 memory: memory, processors: processors, uses: configuration.verification == .uses)
         board.hypervisor = hypervisor
         clock.retired = { [unowned self] in retired }
-        turn.begin(0, retired: 0)
+        turn.begin(0, retired: 0, total: 0)
         do { try boot() } catch { throw .boot(error) }
     }
 
@@ -188,8 +190,9 @@ public final class VirtualMachine {
 
     private func passTurn() {
         let next = turn.next
-        retiredByOthers &+= current.retired &- processors[next].retired
-        turn.begin(next, retired: processors[next].retired)
+        let total = retired
+        retiredByOthers = total &- processors[next].retired
+        turn.begin(next, retired: processors[next].retired, total: total)
     }
 
     /// Lets due timers act and tells the processors of interrupts.

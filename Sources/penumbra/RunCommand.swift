@@ -58,6 +58,12 @@ struct RunCommand: ParsableCommand {
     var quantum: UInt64?
 
     @Option(
+        help: .init(
+            "With several processors: turns of 1 to --quantum instructions, by this seed.",
+            valueName: "seed"))
+    var interleaving: UInt64?
+
+    @Option(
         name: [.customLong("cpu"), .customLong("cpu", withSingleDash: true)],
         help: .init("The processor's model and changes to it.", valueName: "model,+f,-f"))
     var processor = "penumbra-v2"

@@ -48,6 +48,11 @@ extension ShadowMMU {
     }
 
     /// Makes a slot link to a shadow page. `rights`: bits of `rightsMask`.
+    ///
+    /// Nothing of what is below may be older than the entry that leads there: a processor reads a
+    /// leaf after what it has cached of the tables above, so an old leaf under a new link, or
+    /// under the new rights of a link, is a translation that no processor can have (one that is
+    /// writable, where no moment's tables said so).
     /// - Returns: whether the entry changed.
     func setLink(_ slot: UInt32, _ child: UInt32, _ rights: UInt64) -> Bool {
         let old = shadowEntry(slot)
@@ -55,6 +60,7 @@ extension ShadowMMU {
             address(of: child) | PagingEntry.presentBit | PagingEntry.accessedBit
             | rights & Self.rightsMask
         if old.rawValue == value { return false }
+        if !pages[child].isDirect && pages[child].present != 0 { resyncAll() }
         if old.isPresent {
             let level = pages[page(ofSlot: slot)].level
             if !old.isLeaf(at: level) && old.addressField == value & PagingEntry.addressMask {

@@ -82,10 +82,6 @@ extension ShadowMMU {
                 guard let below = level.below else { return changed }
                 let child = indirectPage(frame, below)
                 use(child)
-                if pages[child].present != 0 && !isLinked(slot, to: child) {
-                    // Nothing of what is below may be older than the entry that leads there.
-                    resyncAll()
-                }
                 changed = setLink(slot, child, rights) || changed
                 page = child
             case .page(let frame, let rights):
