@@ -141,7 +141,8 @@ extension ShadowMMU {
         if findIndirect(frame, .table) != nil { return .table }
         if findIndirect(frame, .directory) != nil { return .directory }
         if findIndirect(frame, .directoryPointer) != nil { return .directoryPointer }
-        return findIndirect(frame, .pml4) != nil ? .pml4 : nil
+        if findIndirect(frame, .pml4) != nil { return .pml4 }
+        return findIndirect(frame, .pml5) != nil ? .pml5 : nil
     }
 
     // MARK: One entry

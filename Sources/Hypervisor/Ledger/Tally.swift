@@ -113,6 +113,7 @@ public enum TableLevel: String, TallyKey {
     case directory = "page-directory"
     case directoryPointer = "page-directory-pointer-table"
     case pml4 = "pml4-table"
+    case pml5 = "pml5-table"
 
     /// The case's place in `allCases`.
     public var index: Int {
@@ -121,6 +122,7 @@ public enum TableLevel: String, TallyKey {
         case .directory: 1
         case .directoryPointer: 2
         case .pml4: 3
+        case .pml5: 4
         }
     }
 }

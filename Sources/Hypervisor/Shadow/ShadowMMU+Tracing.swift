@@ -57,7 +57,7 @@ extension ShadowMMU {
             guard tables.isUniform(frame..<frame &+ 512 * 512) else { return false }
             let region = Int(frame >> 18)
             return region >= tracedInGigabyte.count || tracedInGigabyte[region] == 0
-        case .pml4: return false
+        case .pml4, .pml5: return false
         }
     }
 
