@@ -70,7 +70,7 @@ struct TracedMachine {
 
     /// Sets or clears the bit of the frame at an address, without an invalidation.
     func trace(_ address: UInt64, _ isTraced: Bool = true) {
-        let place = Self.frameMap + address >> 18 << 3
+        let place = Self.frameMap + (address >> 18) * 8
         let bit: UInt64 = 1 << (address >> 12 & 63)
         poke(place, isTraced ? peek(place) | bit : peek(place) & ~bit)
     }
@@ -83,7 +83,7 @@ struct TracedMachine {
 
     /// The quadword of masks for the group of 64 quadwords around an address.
     func mask(_ address: UInt64) -> UInt64 {
-        peek(Self.masks + address >> 12 << 6 + (address >> 9 & 7) << 3)
+        peek(Self.masks + (address >> 12) * 64 + (address >> 9 & 7) * 8)
     }
 
     /// MOV [address], RAX, EAX, AX or AL.
