@@ -28,7 +28,8 @@ struct HypervisorTests {
         let memory = try MachineMemory(
             guestBytes: 16 << 20,
             hypervisorBytes: Hypervisor.hypervisorBytes(
-                for: technique, shadowBytes: shadowBytes, processors: processors))
+                for: technique, shadowBytes: shadowBytes, processors: processors,
+                guestBytes: 16 << 20))
         let all = (0..<processors).map {
             Processor(memory: memory, platform: platform, model: .penumbraV2, index: $0)
         }

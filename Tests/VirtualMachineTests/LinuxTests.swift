@@ -74,6 +74,30 @@ import VirtualMachine
         #expect(nested.ledger.walkReferences > bare.ledger.walkReferences)
     }
 
+    @Test("Linux works alike under every setting of the traced-write facility")
+    func settingsAreInvisible() async throws {
+        let settings = [
+            "traced,indication=frame,record=mask,elide=on,refill=on",
+            "traced,record=value,levels=leaf,elide=on,stop=never",
+        ]
+        async let firstRun = Task { try Self.boot(settings[0]) }.value
+        async let secondRun = Task { (try Self.boot(settings[1]), try Self.boot("bare")) }.value
+        let (first, (second, bare)) = try await (firstRun, secondRun)
+        for run in [first, second] {
+            #expect(run.outcome == .poweredOff)
+            #expect(run.digest == bare.digest)
+            #expect(run.console == bare.console)
+            #expect(run.ledger.recordsWritten > 10_000)
+            #expect(run.ledger.elided.pairs.allSatisfy { $0.count > 0 })
+        }
+        #expect(first.ledger.entriesRefilled > 100_000)
+        #expect(first.ledger.recordsCoalesced > 100_000)
+        #expect(first.ledger.tableWrites.sum == 0)
+        #expect(second.ledger.tableWrites[.pml4] > 10_000)
+        #expect(second.ledger.tableWrites[.table] == 0)
+        #expect(second.ledger.shadowPagesAbandoned == 0)
+    }
+
     @Test(
         "a second run, a tiny write buffer and a tight shadow ceiling change nothing the guest sees"
     )

@@ -23,6 +23,14 @@ import VirtualMachine
         ]
     }
 
+    /// Settings of the techniques, each of which is tried on a sample of the cases.
+    static let settings = [
+        "traced,indication=frame,elide=on,refill=on",
+        "traced,record=mask,levels=leaf,elide=on,stop=never",
+        "traced,record=value,capacity=4096,threshold=8,indication=frame,stop=1",
+        "trap,refill=on",
+    ]
+
     /// What a run of the kernel printed and left behind.
     struct Run: Sendable {
         var outcome: RunOutcome
@@ -62,6 +70,19 @@ import VirtualMachine
             if let baseline, agree { #expect(run.digest == baseline.digest, "\(way)") }
             baseline = baseline ?? run
         }
+    }
+
+    @Test("no setting of a technique changes what a guest is owed", arguments: settings)
+    func settings(technique: String) throws {
+        let way = Way(technique: technique)
+        let loose = try Self.run("access edits lawful step=13", way)
+        #expect(loose.outcome == .debugExit(status: 1), "\(loose.console)")
+        #expect(loose.cases >= 80_000)
+        let words = "invalidation memory exceptions privilege segments interrupts modes step=3"
+        let (bare, strict) = (try Self.run(words, Way.all[0]), try Self.run(words, way))
+        #expect(strict.outcome == .debugExit(status: 1), "\(strict.console)")
+        #expect(strict.digest == bare.digest)
+        #expect(strict.cases >= 38_000)
     }
 
     @Test("every combination of entry bits, control bits and accesses has the right outcome")

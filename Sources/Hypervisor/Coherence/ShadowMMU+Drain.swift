@@ -193,12 +193,13 @@ extension ShadowMMU {
     }
 
     /// Makes a slot the leaf that its guest entry stands for, as a processor might by speculation:
-    /// the entry is present, accessed and well-formed, and the table that holds it is watched. Only
-    /// leaves are: what leads to a table waits for the walk that makes or finds its shadow.
+    /// the entry is present, accessed and well-formed, and the table that holds it is watched. No
+    /// walk of the guest's tables has found XD permitted. Only leaves are refilled: what leads to a
+    /// table waits for the walk that makes or finds its shadow.
     /// - Returns: whether it did.
     private func refill(_ slot: UInt32, _ level: PageLevel, _ guest: PagingEntry) -> Bool {
-        guard policy.refills, case .page(let frame, let rights) = meaning(guest, level),
-            canMapLarge(frame, level)
+        guard policy.refills, hasExecuteDisable || !guest.isExecuteDisabled,
+            case .page(let frame, let rights) = meaning(guest, level), canMapLarge(frame, level)
         else { return false }
         _ = setLeaf(slot, level, frame, rights)
         ledger.entriesRefilled &+= 1

@@ -84,6 +84,9 @@ package final class ShadowMMU {
     /// What the present mode says of entries; MAXPHYADDR and 1 GiB pages are the model's.
     var physicalAddressBits: UInt64 = 40
     var hasGigabytePages = true
+    /// Whether XD is a right, and no reserved bit, for every processor that has had a root since all
+    /// shadow pages were dropped last, as they are when EFER.NXE changes.
+    var hasExecuteDisable = true
 
     package var ledger = Ledger()
 
@@ -242,12 +245,14 @@ package final class ShadowMMU {
     func adopt(_ mode: GuestMode) {
         physicalAddressBits = mode.physicalAddressBits
         hasGigabytePages = mode.hasGigabytePages
+        if mode.isPaging && !mode.executeDisable { hasExecuteDisable = false }
     }
 
     /// Drops every shadow page: what entries mean has changed. The caller loads all roots anew
     /// before a processor runs.
     package func dropAll() {
         for index in liveRoots.indices { liveRoots[index] = 0 }
+        hasExecuteDisable = true
         stamp &+= 1
         while oldest != 0 {
             drop(oldest)

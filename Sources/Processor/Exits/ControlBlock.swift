@@ -17,8 +17,8 @@ public struct ControlBlock: Sendable {
     /// `pageFault` before anything of the instruction has happened. With this set, the next step
     /// (one instruction, the iterations of a repeated one up to the first that writes to such a
     /// page, or one delivery of an event) writes through such leaves as though D were set. Each
-    /// write is noted, and `writeCompleted` follows the step, by which the processor clears this.
-    /// Rights are those of the leaf and apply as ever; a leaf with T and D clear is not protected
+    /// write is noted, and `writeCompleted` or another trap-like exit follows the step, by which
+    /// the processor clears this. Rights are those of the leaf and apply as ever; a leaf with T and D clear is not protected
     /// but clean, and exits still. Nothing of it is cached.
     public var completesProtectedWrites = false
     /// The traced-write facility.
