@@ -1,4 +1,5 @@
 import Hypervisor
+import Processor
 import Testing
 import VirtualMachine
 
@@ -9,6 +10,7 @@ import VirtualMachine
     struct Way: Sendable {
         var technique: String
         var shadowBytes: UInt64 = 64 << 20
+        var hardware = "default"
 
         /// The first is the baseline that the others must agree with.
         static let all = [
@@ -48,6 +50,7 @@ import VirtualMachine
         configuration.rebootAllowed = false
         configuration.technique = try Technique(parsing: way.technique)
         configuration.shadowMemoryBytes = way.shadowBytes
+        configuration.hardware = try Hardware(parsing: way.hardware)
         let console = RecordingConsole()
         let machine = try VirtualMachine(configuration, console: console)
         console.onIdle = { [flag = machine.stopFlag] in flag.requestStop() }
@@ -110,6 +113,50 @@ import VirtualMachine
         let full = try Self.run("lawful", Way(technique: "unsync"))
         #expect(full.outcome == .debugExit(status: 1), "\(full.console)")
         #expect(full.cases >= 100_000)
+    }
+
+    static let awkward = ["tlb=keep", "tlb=random:7", "tlb=speculative", "tlb=fragment"]
+
+    @Test(
+        "on no hardware does a technique show what no TLB could hold", arguments: awkward,
+        ["bare", "traced", "trap", "nested"])
+    func hardware(_ hardware: String, _ technique: String) throws {
+        let way = Way(technique: technique, hardware: hardware)
+        let run = try Self.run("lawful invalidation edits step=24", way)
+        #expect(run.outcome == .debugExit(status: 1), "\(run.console)")
+        #expect(!run.console.contains("FAIL "))
+        #expect(run.cases >= 45_000)
+    }
+
+    @Test("caches that keep, guess and split together are lawful too")
+    func allAtOnce() throws {
+        for technique in ["bare", "traced", "trap", "nested"] {
+            let way = Way(
+                technique: technique, hardware: "tlb=keep,tlb=speculative,tlb=fragment")
+            let run = try Self.run("lawful step=4", way)
+            #expect(run.outcome == .debugExit(status: 1), "\(technique): \(run.console)")
+            #expect(run.cases >= 25_000)
+        }
+    }
+
+    @Test(
+        "the kernel finds each erratum, where the guest's own tables are walked",
+        arguments: Erratum.allCases)
+    func errata(_ erratum: Erratum) throws {
+        let way = Way(technique: "bare", hardware: "erratum=\(erratum.rawValue)")
+        let run = try Self.run("lawful invalidation step=8", way)
+        #expect(run.outcome == .debugExit(status: 3), "\(run.console.suffix(500))")
+        #expect(run.console.contains("FAIL "))
+        let sound = try Self.run("lawful invalidation step=8", Way(technique: "bare"))
+        #expect(sound.outcome == .debugExit(status: 1), "\(sound.console.suffix(500))")
+    }
+
+    @Test("INVLPG that leaves global pages is found under traced shadow paging too")
+    func erratumUnderShadow() throws {
+        let way = Way(technique: "traced", hardware: "erratum=invlpg-global-pcid")
+        let run = try Self.run("lawful step=4", way)
+        #expect(run.outcome == .debugExit(status: 3), "\(run.console.suffix(500))")
+        #expect(run.console.contains("FAIL lawful caching"))
     }
 
     @Test("accesses that cross pages or fault half-way leave what the architecture says")

@@ -39,9 +39,11 @@ final class KeepingTLB {
     private var presentLevels: UInt8 = 0
     /// Bit n: there may be parts of pages of 2^n bytes.
     private var partShifts: UInt64 = 0
+    /// The pages of which there may be parts: address of the first byte + log₂ of the size.
+    private var partPages: Set<UInt64> = []
 
     /// Whether nothing can be inserted before all is dropped.
-    var isFull: Bool { count >= Self.ceiling }
+    var isFull: Bool { max(count, partPages.count) >= Self.ceiling }
 
     /// The translation of `address` in `pcid`: of the smallest page that is cached.
     func lookup(_ address: UInt64, pcid: UInt16) -> Translation? {
@@ -68,7 +70,11 @@ final class KeepingTLB {
         }
         count += 1
         presentLevels |= 1 << translation.level.rawValue
-        if translation.isPart { partShifts |= 1 << UInt64(translation.pageShift) }
+        if translation.isPart {
+            let shift = UInt64(translation.pageShift)
+            partShifts |= 1 << shift
+            partPages.insert(address & ~((1 << shift) &- 1) | shift)
+        }
         return gone ? CachedPage(address: key.address, span: translation.level.entrySpan) : nil
     }
 
@@ -79,9 +85,12 @@ final class KeepingTLB {
         isWide = remove(Key(address, .directoryPointer), scope) || isWide
         guard parts, partShifts != 0 else { return isWide }
         for shift in 13..<64 as Range<UInt64> where partShifts >> shift & 1 != 0 {
-            removeParts(of: address & ~((1 << shift) &- 1), shift, scope)
+            let base = address & ~((1 << shift) &- 1)
+            guard partPages.contains(base | shift) else { continue }
+            removeParts(of: base, shift, scope)
+            isWide = true
         }
-        return true
+        return isWide
     }
 
     /// Drops all translations in `scope`.
@@ -100,6 +109,7 @@ final class KeepingTLB {
         if scope == .everything {
             presentLevels = 0
             partShifts = 0
+            partPages.removeAll()
         }
     }
 

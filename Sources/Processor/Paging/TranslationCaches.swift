@@ -10,9 +10,9 @@ import X86
 /// *Approach.* Instructions name operations of the architecture
 /// (`TranslationCaches+Operations.swift`), each of which states its rule once; which caches there
 /// are, and what goes beside what must go, is the `Hardware`'s. The software TLB and the lookups of
-/// decoded blocks hold nothing that is not in the TLB, but by one exception: a block that was
-/// entered goes on being found when the TLB of the default hardware evicts the translation of its
-/// page, as the fetch unit of a processor would find it.
+/// decoded blocks hold nothing that is not in the TLB, with one exception: a block that was
+/// entered goes on being found when a full TLB evicts the translation of its
+/// page, until an operation drops it.
 ///
 /// *Example.* MOV to CR3: `caches.rootLoaded(pcid: processor.currentPCID, flushes: true)`.
 final class TranslationCaches {

@@ -41,6 +41,8 @@ final class CacheMachine {
     /// Not cached; in the table of `page`.
     private static let unused = page + 0x9000
     static let large = page + 0x20_0000
+    /// In that page, another 4 KiB.
+    static let largePart = large + 0x5000
     private static let elsewhere = page + 0x40_0000
 
     static let one: UInt64 = 0x20_0000
@@ -146,7 +148,9 @@ final class CacheMachine {
         #expect(read(Self.page) == 1)
         #expect(read(Self.globalOfOther) == 1)
         enter(1)
-        for address in [Self.page, Self.neighbour, Self.globalPage, Self.large, Self.elsewhere] {
+        for address in [
+            Self.page, Self.neighbour, Self.globalPage, Self.large, Self.largePart, Self.elsewhere,
+        ] {
             #expect(read(address) == 1)
         }
         for pcid in 1...2 as ClosedRange<UInt64> {
@@ -175,7 +179,7 @@ final class CacheMachine {
         look(.structureElsewhere, Self.elsewhere + 0x1000)
         look(.page, Self.page)
         look(.neighbour, Self.neighbour)
-        look(.large, Self.large + 0x5000)
+        look(.large, Self.largePart)
         look(.global, Self.globalPage)
         look(.globalOfOther, Self.globalOfOther)
         enter(2)

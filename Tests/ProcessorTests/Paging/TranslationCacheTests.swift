@@ -198,7 +198,8 @@ import X86
         #expect(machine.read(CacheMachine.neighbour) == 1)
     }
 
-    @Test("where stale paging-structure caches lead to no translation, the tables are walked afresh")
+    @Test(
+        "where stale paging-structure caches lead to no translation, the tables are walked afresh")
     func staleStructures() throws {
         let machine = try CacheMachine("tlb=keep")
         machine.plant()
