@@ -27,7 +27,10 @@ extension ShadowMMU {
             (tables.firstGuestFrame &+ frame) << 12 & PagingEntry.addressMask
             | PagingEntry.presentBit | PagingEntry.accessedBit | rights & Self.leafMask
             | (level == .table ? 0 : PagingEntry.largeBit)
-        let value = level == .table && isProtected(frame) ? protected(plain) : plain
+        var value = level == .table && isProtected(frame) ? protected(plain) : plain
+        if !policy.defects.isDisjoint(with: [.grantsWrites, .marksGlobal]) {
+            value = falsified(value)
+        }
         if old.rawValue == value { return false }
         if old.isPresent {
             if old.isLeaf(at: level) && old.addressField == value & PagingEntry.addressMask {
@@ -45,6 +48,13 @@ extension ShadowMMU {
         pages[page(ofSlot: slot)].present &+= 1
         ledger.entriesInstalled &+= 1
         return true
+    }
+
+    /// A leaf that says what the guest's entry does not, by a deliberate mistake.
+    private func falsified(_ leaf: UInt64) -> UInt64 {
+        policy.defects.contains(.marksGlobal)
+            ? leaf | PagingEntry.globalBit
+            : leaf | PagingEntry.writableBit | PagingEntry.dirtyBit
     }
 
     /// Makes a slot link to a shadow page. `rights`: bits of `rightsMask`.

@@ -33,6 +33,8 @@ package struct Policy: Equatable, Sendable {
     package var exitsOnInvalidation: Bool
     /// The guest write buffers, where writes are recorded.
     package var trace: TraceParameters?
+    /// Deliberate mistakes, for tests.
+    package var defects: Defects = []
 
     /// The policy for tests of the shadow alone.
     package static func shadow(_ protection: Protection, unsyncsLeafTables: Bool = false)
