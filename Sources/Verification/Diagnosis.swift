@@ -11,12 +11,12 @@ struct Diagnosis {
     private static let attempts: [(Relaxation, LawfulnessRule)] = {
         let single: [(Relaxation, LawfulnessRule)] = [
             (.leaf, .staleLeaf), (.structures, .staleStructure),
-            ([.leaf, .structures], .staleLeaf), (.accessed, .notAccessed), (.dirty, .neverDirty),
+            ([.leaf, .structures], .staleLeaf), (.order, .staleChild), (.accessed, .notAccessed), (.dirty, .neverDirty),
             (.rights, .moreRights), (.global, .neverGlobal), (.size, .largerPage),
             ([.dirty, .rights], .moreRights), (.invalid, .invalidEntry),
         ]
         let stale: Relaxation = [.leaf, .structures]
-        let staleToo = single.dropFirst(3).map { ($0.0.union(stale), $0.1) }
+        let staleToo = single.dropFirst(4).map { ($0.0.union(stale), $0.1) }
         let elsewhere: [(Relaxation, LawfulnessRule)] = [
             (.root, .wrongRoot), ([.root, .dirty, .rights, .global, .accessed], .wrongRoot),
         ]

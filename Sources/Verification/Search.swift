@@ -34,6 +34,8 @@ struct Relaxation: OptionSet {
     static let root = Relaxation(rawValue: 128)
     /// P may be clear, and reserved bits set.
     static let invalid = Relaxation(rawValue: 256)
+    /// An entry may have been read before anything led to its table.
+    static let order = Relaxation(rawValue: 512)
 }
 
 /// One entry of an explanation: the value that a walk would have read, and in which spans it could.
@@ -170,7 +172,8 @@ struct Search {
         }
         let values = tables.values(place, form.entryBytes)
         for (mode, spans) in active where mode.form == form {
-            let readable = intersection(available, spans)
+            let readable =
+                relaxed.contains(.order) ? spans : intersection(available, spans)
             for held in values.reversed() {
                 let entry = Entry(raw: held.value, level: level, mode: mode)
                 guard isUsable(entry) else { continue }

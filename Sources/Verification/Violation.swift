@@ -4,6 +4,8 @@ public enum LawfulnessRule: String, Sendable, CaseIterable {
     case staleLeaf = "a translation was used after an operation that ends it"
     /// An entry above the leaf was ended, by an operation that covers it.
     case staleStructure = "an entry above the leaf was used after an operation that ends it"
+    /// The leaf was changed before its table was linked where the walk went through it.
+    case staleChild = "an entry was used as it was before anything led to its table"
     case notAccessed = "an entry whose A is clear is never cached"
     case neverDirty = "D was clear in every value that the entry held"
     case moreRights = "more is permitted than by any values that the entries held"

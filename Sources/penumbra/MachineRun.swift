@@ -106,7 +106,7 @@ struct MachineRun {
             StandardStreams.report("the guest's processor shut down: \(text)")
             return .tripleFault
         case .unlawful(let violation):
-            StandardStreams.report(violation.description)
+            StandardStreams.writeError("penumbra: \(violation)\n")
             return .unlawful
         case .stopped:
             guard let signal = RawTerminal.endingSignal else { return .success }

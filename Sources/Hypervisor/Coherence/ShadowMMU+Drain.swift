@@ -68,6 +68,7 @@ extension ShadowMMU {
     }
 
     private func apply(_ record: UInt64) {
+        if policy.defects.contains(.losesRecords) { return }
         let frame = record >> 12 &- tables.firstGuestFrame
         guard let lowest = lowestLevel(frame) else {
             ledger.recordsOfFormerTables &+= 1
@@ -164,6 +165,11 @@ extension ShadowMMU {
             return
         }
         let isLeaf = shadow.isLeaf(at: level)
+        if policy.defects.contains(isLeaf ? .forgetsGlobalPages : .keepsUpperLevels),
+            !isLeaf || shadow.isGlobal
+        {
+            return
+        }
         switch meaning(guest, level) {
         case .table(let frame, let rights) where !isLeaf:
             let page = child(shadow)

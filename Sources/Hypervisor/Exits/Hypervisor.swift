@@ -57,13 +57,25 @@ public final class Hypervisor {
     ///   - memory: made with at least `hypervisorBytes` of hypervisor memory.
     ///   - processors: all of the machine's, by number.
     ///   - shadowBytes: the ceiling on shadow pages; ignored under `bare`.
-    public init(
+    public convenience init(
         memory: MachineMemory, processors: [Processor], technique: Technique, shadowBytes: UInt64
+    ) throws(HypervisorError) {
+        try self.init(
+            memory: memory, processors: processors, technique: technique, shadowBytes: shadowBytes,
+            defects: [])
+    }
+
+    /// The same with deliberate mistakes, for tests.
+    package init(
+        memory: MachineMemory, processors: [Processor], technique: Technique, shadowBytes: UInt64,
+        defects: Defects
     ) throws(HypervisorError) {
         guard !processors.isEmpty else { throw .noProcessor }
         self.technique = technique
         self.processors = processors
-        policy = technique.policy
+        var policy = technique.policy
+        policy.defects = defects
+        self.policy = policy
         layout = TraceLayout(
             policy.trace, processors: processors.count, frames: TraceLayout.frames(of: memory))
         guard policy.walked != .guest else {
@@ -122,11 +134,12 @@ public final class Hypervisor {
         applyCompleted(processor)
         var reason = ExitReason(exit)
         defer { if let reason { exits[reason] &+= 1 } }
+        if isIgnored(exit, processor) { return true }
         switch exit {
         case .limit, .halted, .stopped, .tripleFault, .unsupported:
             return false
         case .pageFault(let address, let access):
-            drain(.pageFault)
+            if !policy.defects.contains(.skipsDrainAtFault) { drain(.pageFault) }
             switch resolve(address, access, processor) {
             case .tableWrite, .unsynced: reason = .tableWrite
             case .hidden, .injected, .none: break
@@ -139,7 +152,7 @@ public final class Hypervisor {
             loadRoot(processor)
             mmu?.knowRoot(processor: processor, mode: processors[processor].guestMode)
         case .invalidatePage(let address):
-            drain(.invalidatePage)
+            drain(.invalidatePage, processor)
             if policy.unsyncsLeafTables { mmu?.invalidated(address, processor: processor) }
         case .invalidatePCID:
             drain(.invalidatePCID)
@@ -196,9 +209,30 @@ public final class Hypervisor {
 
     // MARK: Exits
 
-    private func drain(_ cause: DrainCause) {
+    /// Whether the exit is left unanswered, by a deliberate mistake; a new root is loaded still.
+    private func isIgnored(_ exit: Exit, _ number: Int) -> Bool {
+        let defects = policy.defects
+        if defects.isEmpty { return false }
+        switch exit {
+        case .invalidatePage: return defects.contains(.ignoresInvalidatePage)
+        case .invalidatePCID(let type, _, _):
+            return defects.contains(.ignoresInvalidatePCID(type: type))
+        case .pagingModeChanged:
+            return !defects.isDisjoint(with: [.ignoresModeChange, .reusesRoots])
+        case .rootLoaded(let flushed):
+            guard defects.contains(flushed ? .ignoresRootLoad : .reusesRoots) else { return false }
+            loadRoot(number)
+            return true
+        default: return false
+        }
+    }
+
+    private func drain(_ cause: DrainCause, _ number: Int? = nil) {
         guard let mmu, policy.trace != nil else { return }
-        for index in rings.indices { rings[index].producer = processors[index].traceProducer }
+        for index in rings.indices {
+            if policy.defects.contains(.skipsOtherRings), number != nil, index != number { continue }
+            rings[index].producer = processors[index].traceProducer
+        }
         mmu.drain(&rings, cause: cause)
         var consumed: UInt64 = 0
         for index in rings.indices {

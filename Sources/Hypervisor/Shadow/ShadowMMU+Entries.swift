@@ -27,7 +27,10 @@ extension ShadowMMU {
             (tables.firstGuestFrame &+ frame) << 12 & PagingEntry.addressMask
             | PagingEntry.presentBit | PagingEntry.accessedBit | rights & Self.leafMask
             | (level == .table ? 0 : PagingEntry.largeBit)
-        let value = level == .table ? marked(plain, guarding(frame)) : plain
+        var value = level == .table ? marked(plain, guarding(frame)) : plain
+        if !policy.defects.isDisjoint(with: [.grantsWrites, .marksGlobal]) {
+            value = falsified(value)
+        }
         if old.rawValue == value { return false }
         if old.isPresent {
             if old.isLeaf(at: level) && old.addressField == value & PagingEntry.addressMask {
@@ -47,6 +50,13 @@ extension ShadowMMU {
         return true
     }
 
+    /// A leaf that says what the guest's entry does not, by a deliberate mistake.
+    private func falsified(_ leaf: UInt64) -> UInt64 {
+        policy.defects.contains(.marksGlobal)
+            ? leaf | PagingEntry.globalBit
+            : leaf | PagingEntry.writableBit | PagingEntry.dirtyBit
+    }
+
     /// Makes a slot link to a shadow page. `rights`: bits of `rightsMask`.
     ///
     /// Nothing of what is below may be older than the entry that leads there: a processor reads a
@@ -60,7 +70,11 @@ extension ShadowMMU {
             address(of: child) | PagingEntry.presentBit | PagingEntry.accessedBit
             | rights & Self.rightsMask
         if old.rawValue == value { return false }
-        if !pages[child].isDirect && pages[child].present != 0 { resyncAll() }
+        if !pages[child].isDirect && pages[child].present != 0
+            && !policy.defects.contains(.linksUnsynced)
+        {
+            resyncAll()
+        }
         if old.isPresent {
             let level = pages[page(ofSlot: slot)].level
             if !old.isLeaf(at: level) && old.addressField == value & PagingEntry.addressMask {

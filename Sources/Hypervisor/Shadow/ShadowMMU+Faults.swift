@@ -34,7 +34,8 @@ extension ShadowMMU {
             switch walkGuest(address, access, mode) {
             case .fault(let error):
                 ledger.trueFaults &+= 1
-                return .injected(error)
+                let isFalsified = policy.defects.contains(.faultsByShadow)
+                return .injected(isFalsified ? error.subtracting(.present) : error)
             case .permitted(let found, let dirtied):
                 frame = found
                 madeDirty = dirtied
@@ -152,7 +153,8 @@ extension ShadowMMU {
     /// XD counts as a right here whatever EFER.NXE says: the walk of the guest's tables has made
     /// sure that it was not reserved, and shadow pages are dropped when NXE changes.
     func meaning(_ entry: PagingEntry, _ level: PageLevel) -> EntryMeaning? {
-        guard entry.isPresent, entry.isAccessed,
+        guard entry.isPresent,
+            entry.isAccessed || policy.defects.contains(.installsUnaccessed),
             entry.reservedBits(
                 at: level, physicalAddressBits: physicalAddressBits, executeDisable: true,
                 gigabytePages: hasGigabytePages) == 0

@@ -79,6 +79,7 @@ extension ShadowMMU {
         if change == (false, true) {
             tracedInDirectory[Int(frame >> 9)] &+= 1
             tracedInGigabyte[Int(frame >> 18)] &+= 1
+            if policy.defects.contains(.leavesTablesWritable) { return }
             removeLargeLeaves(of: frame & ~0x1ff, .directory)
             removeLargeLeaves(of: frame & ~0x3_ffff, .directoryPointer)
         } else if change == (true, false) {

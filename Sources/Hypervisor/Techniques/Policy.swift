@@ -43,6 +43,8 @@ package struct Policy: Equatable, Sendable {
     var tracesLeavesAlone: Bool { trace?.levels == .leaf }
     /// Whether a map of frames says what is recorded, instead of T in leaves.
     var tracesByFrame: Bool { trace?.indication == .frame }
+    /// Deliberate mistakes, for tests.
+    package var defects: Defects = []
 
     /// The policy for tests of the shadow alone.
     package static func shadow(_ protection: Protection, unsyncsLeafTables: Bool = false)
