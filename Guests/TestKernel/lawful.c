@@ -3,7 +3,8 @@
 //
 // For each PCID and page the model keeps the set of translations (frame, and whether writable):
 // those that a walk could have given at some moment since the last operation that covered it, where
-// the directory entry may have been cached earlier than the leaf. A read must give a member of the
+// the directory entry may have been cached earlier than the leaf, and the entries above it earlier
+// still: by way of another root that was loaded in the PCID since. A read must give a member of the
 // set, and may fault only where the present entries do not map. A write must go to the frame of a
 // writable member, and may be refused only where there is one that is not writable.
 #include "kernel.h"
@@ -15,6 +16,7 @@ static u64 *roots[ROOTS], *pd[ROOTS], *pt[ROOTS][TABLES], *page[VALUES];
 static u32 cached[PCIDS][VAS];              // bit 2 n + w: frame n may be seen, writable if w
 static u32 global[VAS];                     // the same for global translations, in any PCID
 static u8 parents[PCIDS][ROOTS];            // bit 2 t + w: the same for pt[root][t]
+static bool known[PCIDS][ROOTS];            // the entries above the directory: in use, or cached
 static int pcid, root;
 static u64 base;
 
@@ -35,8 +37,11 @@ static int table_of(int r) {
 
 // What walks may fill at this moment, the processor being in (pcid, root).
 static void fill(void) {
-    int now = table_of(root);
-    if (now >= 0) parents[pcid][root] |= 1 << (2 * now + !!(*(volatile u64 *)&pd[root][0] & W));
+    known[pcid][root] = true;
+    for (int r = 0; r < ROOTS; r++) {
+        int now = known[pcid][r] ? table_of(r) : -1;
+        if (now >= 0) parents[pcid][r] |= 1 << (2 * now + !!(*(volatile u64 *)&pd[r][0] & W));
+    }
     for (int r = 0; r < ROOTS; r++)
         for (int t = 0; t < TABLES; t++) {
             int ways = parents[pcid][r] >> 2 * t & 3;
@@ -55,7 +60,7 @@ static void fill(void) {
 
 static void forget(int p, bool leaves) {
     for (int v = 0; v < VAS && leaves; v++) cached[p][v] = 0;
-    for (int r = 0; r < ROOTS; r++) parents[p][r] = 0;
+    for (int r = 0; r < ROOTS; r++) parents[p][r] = 0, known[p][r] = false;
 }
 
 static void forget_all(bool globals) {
@@ -82,10 +87,11 @@ static void store(u64 *entry, u64 value) {
         while (!__atomic_compare_exchange_n(entry, &old, value, false, 5, 5));
         break;
     case 3: {
-        u64 n = 8, *d = entry; const void *s = &value;
-        // Bytes of the old and the new frame must not mix: not present first.
+        u64 n = 7; u8 *d = (u8 *)entry + 1; const u8 *s = (const u8 *)&value + 1;
+        // Bytes of the old and the new frame must not mix: not present first, and present last.
         half[0] = 0;
         __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
+        *(volatile u8 *)entry = value;
         break;
     }
     default: *(volatile u64 *)entry = value;

@@ -132,7 +132,7 @@ extension CommandLineTests {
 
         @Test(
             arguments: [
-                "", "tlb=large", "tlb=keep,tlb=random:1", "tlb=random:x", "erratum=f00f",
+                "keep", "tlb=large", "tlb=keep,tlb=random:1", "tlb=random:x", "erratum=f00f",
                 "tlb=keep,tlb=keep",
             ])
         func `unknown or contradictory hardware is refused`(hardware: String) throws {
