@@ -165,6 +165,8 @@ public final class Hypervisor {
     /// Tells that guest memory was written by something other than the processors: a device, a
     /// loader. `range` is in guest-physical bytes.
     public func guestMemoryWritten(_ range: Range<GuestPhysicalAddress>) {
+        // What is written here is applied at once; no older record may be behind it (`setLink`).
+        if hasPendingRecords { drain(.deviceWrite) }
         mmu?.guestMemoryWritten(range)
     }
 

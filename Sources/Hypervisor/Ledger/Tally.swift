@@ -76,6 +76,7 @@ public enum DrainCause: String, TallyKey {
     case pagingModeChanged = "paging-mode-changed"
     case bufferThreshold = "buffer-threshold"
     case bufferFull = "buffer-full"
+    case deviceWrite = "device-write"
 
     /// The case's place in `allCases`.
     public var index: Int {
@@ -87,6 +88,7 @@ public enum DrainCause: String, TallyKey {
         case .pagingModeChanged: 4
         case .bufferThreshold: 5
         case .bufferFull: 6
+        case .deviceWrite: 7
         }
     }
 }
