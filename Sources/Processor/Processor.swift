@@ -59,6 +59,10 @@ import X86
     let caches: TranslationCaches
     var recentRecords = InlineArray<8, UInt64>(repeating: .max)
     var stopRequested = false
+    /// How many exceptions were delivered in a row at the retired count `lastExceptionRetired`.
+    var exceptionsInPlace = 0
+    var lastExceptionRetired = UInt64.max
+    var standsStill = false
     /// The consumer index at the last entry.
     var lastConsumer: UInt64 = 0
     /// What a write through the translation that `translate` returned last owes.
@@ -124,6 +128,8 @@ import X86
         core.state.taskRegister.attributes = 0x8b
         core.setFlags(RFLAGS.alwaysOne)
         core.selectBank()
+        nmiRequested = false
+        standsStill = false
         control.injection = nil
         control.completesProtectedWrites = false
         completedWrites.removeAll(keepingCapacity: true)

@@ -174,6 +174,8 @@ public final class Hypervisor {
     /// loader. `range` is in guest-physical bytes.
     public func guestMemoryWritten(_ range: Range<GuestPhysicalAddress>) {
         adoptElidedRoots()
+        // What is written here is applied at once; no older record may be behind it (`setLink`).
+        if hasPendingRecords { drain(.deviceWrite) }
         mmu?.guestMemoryWritten(range)
     }
 
