@@ -49,8 +49,8 @@ let package = Package(
         .executableTarget(
             name: "penumbra",
             dependencies: [
-                "VirtualMachine", "Verification", "Reporting", "Hypervisor", "MachineMemory",
-                "CZydis",
+                "VirtualMachine", "Verification", "Reporting", "Hypervisor", "Processor",
+                "MachineMemory", "CZydis",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],

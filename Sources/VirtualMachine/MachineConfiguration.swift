@@ -1,5 +1,6 @@
 import Devices
 import Hypervisor
+import Processor
 
 /// Everything that decides what a machine is and does.
 public struct MachineConfiguration: Sendable {
@@ -16,8 +17,13 @@ public struct MachineConfiguration: Sendable {
     /// How many instructions a processor executes before it is the next one's turn, at least 1.
     /// Without meaning where there is one processor.
     public var quantum: UInt64 = 10_000
+    /// A seed from which the lengths of turns follow, 1…`quantum`, to meet other interleavings of
+    /// the processors; nil: each turn has `quantum` instructions.
+    public var interleaving: UInt64?
     /// A processor model and changes to it: "penumbra-v2,+rdrand".
     public var processorModel = "penumbra-v2"
+    /// Which processor it is where the architecture leaves a choice.
+    public var hardware = Hardware()
     /// How memory is virtualized.
     public var technique = Technique.traced(.standard)
     /// What time is in the guest.

@@ -57,14 +57,16 @@ public final class VirtualMachine {
                 guestBytes: configuration.memoryBytes,
                 hypervisorBytes: Hypervisor.hypervisorBytes(
                     for: configuration.technique, shadowBytes: configuration.shadowMemoryBytes,
-                    processors: configuration.processors))
+                    processors: configuration.processors, guestBytes: configuration.memoryBytes))
         } catch { throw .memory(error) }
         clock = MachineClock(configuration.clock)
         let tap = ConsoleTap(console)
         board = Board(configuration, memory: memory, clock: clock, model: model, console: tap)
         processors = Self.makeProcessors(
-            configuration.processors, memory: memory, board: board, model: model)
-        turn = Turn(processors: processors.count, quantum: configuration.quantum)
+            configuration, memory: memory, board: board, model: model)
+        turn = Turn(
+            processors: processors.count, quantum: configuration.quantum,
+            seed: configuration.interleaving)
         do {
             hypervisor = try Hypervisor(
                 memory: memory, processors: processors, technique: configuration.technique,
@@ -78,17 +80,19 @@ public final class VirtualMachine {
                 memory: memory, processors: processors, uses: configuration.verification == .uses)
         board.hypervisor = hypervisor
         clock.retired = { [unowned self] in retired }
-        turn.begin(0, retired: 0)
+        turn.begin(0, retired: 0, total: 0)
         do { try boot() } catch { throw .boot(error) }
     }
 
     private static func makeProcessors(
-        _ count: Int, memory: MachineMemory, board: Board, model: ProcessorModel
+        _ configuration: MachineConfiguration, memory: MachineMemory, board: Board,
+        model: ProcessorModel
     ) -> [Processor] {
-        (0..<count).map { number in
+        (0..<configuration.processors).map { number in
             let pins = ProcessorPins(board, index: number)
             let processor = Processor(
-                memory: memory, platform: pins, model: model, index: number)
+                memory: memory, platform: pins, model: model, index: number,
+                hardware: configuration.hardware)
             pins.processor = processor
             return processor
         }
@@ -186,8 +190,9 @@ public final class VirtualMachine {
 
     private func passTurn() {
         let next = turn.next
-        retiredByOthers &+= current.retired &- processors[next].retired
-        turn.begin(next, retired: processors[next].retired)
+        let total = retired
+        retiredByOthers = total &- processors[next].retired
+        turn.begin(next, retired: processors[next].retired, total: total)
     }
 
     /// Lets due timers act and tells the processors of interrupts.

@@ -18,10 +18,6 @@ struct MachineRun {
         let machine = try VirtualMachine(configuration, console: console)
         console.stop = machine.stopFlag
         StandardStreams.report(statement)
-        if configuration.technique == .unsync {
-            StandardStreams.report(
-                "unsync is known to be wrong: it keeps some writable translations too long")
-        }
         machine.onLeniency = { StandardStreams.report("--verify: \($0)") }
         var progress = Progress()
         if options.progress && Progress.isWanted {
@@ -54,6 +50,7 @@ struct MachineRun {
             .init("engine", "interpreter"),
             .init("technique", configuration.technique.description),
             .init("processor", configuration.processorModel),
+            .init("hardware", configuration.hardware.description),
             .init("clock", configuration.clock.rawValue),
             .init("memory", MemorySize.text(configuration.memoryBytes)),
         ]
@@ -65,6 +62,9 @@ struct MachineRun {
             .init("initrd", configuration.initrd ?? ""),
             .init("command-line", configuration.commandLine),
             .init("seed", String(configuration.seed)),
+            .init("processors", String(configuration.processors)),
+            .init("quantum", String(configuration.quantum)),
+            .init("interleaving", configuration.interleaving.map { String($0) } ?? ""),
             .init("retired", String(retired)),
             .init("outcome", text(outcome)),
         ]

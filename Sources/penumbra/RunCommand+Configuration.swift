@@ -18,7 +18,9 @@ extension RunCommand {
         machine.memoryBytes = memory?.bytes ?? 512 << 20
         machine.processors = processors ?? 1
         if let quantum { machine.quantum = quantum }
+        machine.interleaving = interleaving
         machine.processorModel = processor
+        if let hardware { machine.hardware = hardware }
         if let mmu { machine.technique = mmu }
         machine.clock = clock
         for case .debugExit(let port, let size) in devices {

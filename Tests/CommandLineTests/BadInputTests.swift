@@ -132,6 +132,16 @@ extension CommandLineTests {
 
         @Test(
             arguments: [
+                "", "tlb=large", "tlb=keep,tlb=random:1", "tlb=random:x", "erratum=f00f",
+                "tlb=keep,tlb=keep",
+            ])
+        func `unknown or contradictory hardware is refused`(hardware: String) throws {
+            let result = try Program.run("run", "--hardware=\(hardware)")
+            expectError(result, status: 64, "--hardware", "give")
+        }
+
+        @Test(
+            arguments: [
                 "e1000", "", "isa-debug-exit,iobase=70000", "isa-debug-exit,iosize=8",
                 "isa-debug-exit,speed=1", "isa-debug-exit,",
             ])

@@ -121,7 +121,11 @@ import X86
 
     @Test(
         "INVLPG on one processor sees what another has stored into the page table",
-        arguments: ["bare", "traced", "traced,coalesce=0", "trap", "unsync", "nested"])
+        arguments: [
+            "bare", "traced", "traced,coalesce=0", "traced,indication=frame", "traced,record=value",
+            "traced,record=mask", "traced,elide=on,levels=leaf", "traced,refill=on", "trap",
+            "trap,refill=on", "unsync", "nested",
+        ])
     func otherProcessorsRecord(technique: String) throws {
         let pair = try ProcessorPair(technique)
         pair.store(0x60_0003, at: ProcessorPair.entry)
@@ -144,16 +148,18 @@ import X86
         pair.run(1, 1)
         #expect(pair.processors[1][.rdx] == 0x6666)
         // Stale, as a TLB may be; `trap` drops what changes at once.
-        #expect(pair.processors[1][.rbx] == (technique == "trap" ? 0x7777 : 0x6666))
+        #expect(pair.processors[1][.rbx] == (technique.hasPrefix("trap") ? 0x7777 : 0x6666))
         pair.run(1, 2)
         #expect(pair.processors[1][.rsi] == 0x7777)
         #expect(!pair.hypervisor.hasPendingRecords)
         #expect(pair.hypervisor.audit() == [])
     }
 
-    @Test("a page that becomes a page table is traced in what every processor has cached")
-    func tracingReachesAll() throws {
-        let pair = try ProcessorPair("traced")
+    @Test(
+        "a page that becomes a page table is traced in what every processor has cached",
+        arguments: ["traced", "traced,indication=frame", "traced,indication=frame,record=mask"])
+    func tracingReachesAll(technique: String) throws {
+        let pair = try ProcessorPair(technique)
         pair.store(0x60_0003, at: ProcessorPair.entry)
         pair.store(0x70_0003, at: 0x50_0000)
         pair.store(0x6666, at: 0x60_0000)

@@ -42,7 +42,7 @@ extension ShadowMMU {
             }
         }
         let changed = install(address, mode, processor: processor)
-        if policy.protection == .readOnly, access.contains(.write), isProtected(frame),
+        if access.contains(.write), guarding(frame) == .protected,
             let level = lowestLevel(frame)
         {
             ledger.tableWrites[level] &+= 1
@@ -83,12 +83,6 @@ extension ShadowMMU {
                 guard let below = level.below else { return changed }
                 let child = indirectPage(frame, below)
                 use(child)
-                if pages[child].present != 0 && !isLinked(slot, to: child)
-                    && !policy.defects.contains(.linksUnsynced)
-                {
-                    // Nothing of what is below may be older than the entry that leads there.
-                    resyncAll()
-                }
                 changed = setLink(slot, child, rights) || changed
                 page = child
             case .page(let frame, let rights):

@@ -4,9 +4,22 @@ import X86
 /// The page walker: 4-level paging by the x86 rules (SDM Vol. 3A §4.5), over whichever tables the
 /// control block names.
 extension Processor {
-    /// Walks the tables for an access of `kind`, setting A and D as it goes.
+    /// Walks the tables for an access of `kind`, setting A and D as it goes, from where the
+    /// paging-structure caches have it. Where that fails they may be stale, and the tables are
+    /// walked afresh: a fault is always the tables' own.
     /// - Returns: the translation; nil after raising #PF (guest's tables) or an exit (shadow).
     func walk(_ address: UInt64, _ kind: AccessKind) -> Translation? {
+        guard let structures = caches.structures,
+            let start = structures.deepest(address, pcid: currentPCID)
+        else { return walk(address, kind, from: nil) }
+        return walk(address, kind.union(.silent), from: start)
+            ?? (kind.contains(.silent) ? nil : walk(address, kind, from: nil))
+    }
+
+    /// Walks the tables from a cached start, or from the root.
+    private func walk(
+        _ address: UInt64, _ kind: AccessKind, from start: StructureCache.Start?
+    ) -> Translation? {
         let isShadow: Bool
         let root: UInt64
         /// The second dimension's root; nil: there is none.
@@ -33,11 +46,11 @@ extension Processor {
             root = base.rawValue
         }
         restart: while true {
-            var table = root
-            var level = PageLevel.pml4
-            var writable = true
-            var user = true
-            var executeDisable = false
+            var table = start?.table ?? root
+            var level = start?.level ?? PageLevel.pml4
+            var writable = start?.writable ?? true
+            var user = start?.user ?? true
+            var executeDisable = start?.executeDisable ?? false
             while true {
                 var slot = table + UInt64(GuestVirtualAddress(address).index(at: level)) * 8
                 let physicalSlot = slot
@@ -65,20 +78,31 @@ extension Processor {
                 executeDisable = executeDisable || entry.isExecuteDisabled
                 if !entry.isLeaf(at: level) {
                     if !entry.isAccessed {
+                        if kind.contains(.speculative) { return nil }
                         guard mayUpdate(physicalSlot, second, kind) else { return nil }
                         guard
                             swapEntry(slot, raw, raw | PagingEntry.accessedBit)
                         else { continue restart }
                     }
                     table = entry.addressField & addressMask(isShadow)
+                    let shift = level.shift
                     level = level.below ?? .table
+                    caches.structures?.insert(
+                        address, shift: shift, pcid: currentPCID,
+                        .init(
+                            table: table, level: level, writable: writable, user: user,
+                            executeDisable: executeDisable))
                     continue
                 }
                 guard
-                    grants(
-                        kind, user: user, writable: writable, executeDisable: executeDisable)
+                    kind.contains(.speculative)
+                        || grants(
+                            kind, user: user, writable: writable, executeDisable: executeDisable)
                 else { return failed(address, kind, isShadow, present: true, reserved: false) }
-                var wanted = raw | PagingEntry.accessedBit
+                var wanted = raw
+                if isShadow || !caches.leavesAccessedClear {
+                    wanted |= PagingEntry.accessedBit
+                }
                 if kind.contains(.write) && !entry.isDirty {
                     // The hypervisor is told of the first write (see PagingScheme.shadow).
                     if isShadow && !(entry.isTraced && control.completesProtectedWrites) {
@@ -87,6 +111,7 @@ extension Processor {
                     if !isShadow { wanted |= PagingEntry.dirtyBit }
                 }
                 if wanted != raw {
+                    if kind.contains(.speculative) { return nil }
                     guard mayUpdate(physicalSlot, second, kind) else { return nil }
                     guard swapEntry(slot, raw, wanted) else { continue restart }
                 }
@@ -154,16 +179,9 @@ extension Processor {
     private func failed(
         _ address: UInt64, _ kind: AccessKind, _ isShadow: Bool, present: Bool, reserved: Bool
     ) -> Translation? {
+        if kind.contains(.silent) { return nil }
         faultedAccess = (address, kind)
-        // A fault ends whatever is cached for the page (SDM Vol. 3A §4.10.4.1).
-        if dropFragments(currentPCID, global: false) {
-            // The whole of the page went with them.
-        } else if tlb.invalidate(address, pcid: currentPCID, global: false) {
-            flushSoftware()
-        } else {
-            softTLB.invalidate(address)
-            blocks.flushLookups(ofPage: address)
-        }
+        caches.faulted(at: address, pcid: currentPCID)
         if isShadow {
             _ = core.exitBefore(.pageFault(GuestVirtualAddress(address), kind))
             return nil

@@ -68,9 +68,7 @@ extension Processor {
     func deliverPending() -> Exit? {
         switch core.state.pending {
         case .exception: latchPending()
-        case .faultExit, .trapExit:
-            core.state.pending = .none
-            return core.state.pendingExit
+        case .faultExit, .trapExit: return takeExit()
         case .none: break
         }
         while core.state.latched.isValid {
@@ -88,9 +86,7 @@ extension Processor {
                     // A task switch entered the new task, which faults at its first instruction.
                     latchPending()
                     continue
-                case .trapExit, .faultExit:
-                    core.state.pending = .none
-                    return core.state.pendingExit
+                case .trapExit, .faultExit: return takeExit()
                 }
             }
             switch core.state.pending {
@@ -101,6 +97,14 @@ extension Processor {
             }
         }
         return nil
+    }
+
+    /// The pending exit, which is taken. One after a step in which protected writes were completed
+    /// stands for `writeCompleted` too.
+    func takeExit() -> Exit {
+        if core.state.pending == .trapExit { control.completesProtectedWrites = false }
+        core.state.pending = .none
+        return core.state.pendingExit
     }
 
     /// Delivers an NMI.
