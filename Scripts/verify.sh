@@ -54,5 +54,11 @@ for processors in 1 2; do
             --no-reboot --mmu "$technique" -smp "$processors"
     done
 done
+for technique in bare trap unsync traced nested; do
+    run "Linux, hardware that keeps all it may, $technique" 0 '^GUEST-OK' \
+        -kernel Guests/.fetched/vmlinuz -initrd Guests/.fetched/initramfs.cpio.gz \
+        -append "console=ttyS0 quiet cryptomgr.notests panic=-1 penumbra.script=work" \
+        --no-reboot --mmu "$technique" --hardware tlb=keep
+done
 echo "$runs runs, $failed failed"
 [ "$failed" -eq 0 ] && [ "$runs" -gt 0 ]
