@@ -59,6 +59,9 @@ let package = Package(
         tests("MachineMemoryTests", ["MachineMemory", "X86"]),
         tests("ProcessorTests", ["Processor", "MachineMemory", "X86"]),
         tests("HypervisorTests", ["Hypervisor", "Processor", "MachineMemory", "X86"]),
+        tests(
+            "VerificationTests",
+            ["Verification", "Hypervisor", "Processor", "MachineMemory", "X86"]),
         tests("DevicesTests", ["Devices", "X86"]),
         tests(
             "BootTests",

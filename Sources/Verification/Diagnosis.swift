@@ -10,8 +10,8 @@ struct Diagnosis {
     /// What is overlooked, in order, and the rule that is broken if that helps.
     private static let attempts: [(Relaxation, LawfulnessRule)] = {
         let single: [(Relaxation, LawfulnessRule)] = [
-            (.leaf, .staleLeaf), (.structures, .staleStructure),
-            ([.leaf, .structures], .staleLeaf), (.order, .staleChild), (.accessed, .notAccessed), (.dirty, .neverDirty),
+            (.leaf, .staleLeaf), (.structures, .staleStructure), (.order, .staleChild),
+            ([.leaf, .structures], .staleLeaf), (.accessed, .notAccessed), (.dirty, .neverDirty),
             (.rights, .moreRights), (.global, .neverGlobal), (.size, .largerPage),
             ([.dirty, .rights], .moreRights), (.invalid, .invalidEntry),
         ]

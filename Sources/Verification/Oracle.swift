@@ -31,7 +31,9 @@ public final class Oracle {
     public private(set) var counts = LawfulnessCounts()
     /// Called once when history is dropped or a table cannot be watched: what follows is judged
     /// more leniently. The text is one line.
-    public var onLeniency: (String) -> Void = { _ in }
+    public var onLeniency: (String) -> Void = { _ in } {
+        didSet { if let leniency { onLeniency(leniency) } }
+    }
 
     private let memory: MachineMemory
     let tables: TableHistory
@@ -39,18 +41,20 @@ public final class Oracle {
     private(set) var operations = OperationLog()
     private var now: Moment = 1
     private let recordLimit: Int
-    private var isLenient = false
+    /// Why it is more lenient by now.
+    private var leniency: String?
     /// The processor that ran last, and what it had retired: for writes that are no processor's.
     private var lastRetired: UInt64 = 0
 
     /// Attaches an oracle to the processors of a machine and to its memory.
     /// - Parameter uses: whether each use of a cached translation is judged too. Slow.
     public convenience init(memory: MachineMemory, processors: [Processor], uses: Bool = false) {
-        self.init(memory: memory, processors: processors, uses: uses, limits: .init())
+        self.init(memory: memory, processors: processors, uses: uses, limits: OracleLimits())
     }
 
-    init(
-        memory: MachineMemory, processors: [Processor], uses: Bool, limits: TableHistory.Limits
+    /// The same, with other limits.
+    package init(
+        memory: MachineMemory, processors: [Processor], uses: Bool, limits: OracleLimits
     ) {
         self.memory = memory
         tables = TableHistory(memory, limits)
@@ -99,8 +103,8 @@ public final class Oracle {
     }
 
     private func beLenient(_ why: String) {
-        if isLenient { return }
-        isLenient = true
+        if leniency != nil { return }
+        leniency = why
         onLeniency(why)
     }
 

@@ -26,7 +26,8 @@ struct Report {
         lines += now(walk)
         var shown = walk.steps.map { ($0.level, $0.address) }
         if let explanation = diagnosis.explanation {
-            let pcid = explanation.pcid == registers.pcid ? "" : ", read in PCID \(explanation.pcid)"
+            let isPresent = explanation.pcid == registers.pcid
+            let pcid = isPresent ? "" : ", read in PCID \(explanation.pcid)"
             lines.append("  it would take\(pcid)")
             for entry in explanation.entries {
                 lines.append("    " + text(entry))

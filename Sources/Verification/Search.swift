@@ -167,7 +167,8 @@ struct Search {
             metUnknown = true
             return false
         }
-        if let unknown = watched.unknown, available.contains(where: { $0.clipped(unknown) != nil }) {
+        if let unknown = watched.unknown, available.contains(where: { $0.clipped(unknown) != nil })
+        {
             metUnknown = true
         }
         let values = tables.values(place, form.entryBytes)

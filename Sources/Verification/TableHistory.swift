@@ -21,17 +21,8 @@ import X86
 /// leaves the translation unjudged instead of finding it unlawful. It is known again when the frame
 /// is watched anew.
 ///
-/// *Caveats.* Memory is bounded (`Limits`). What does not fit is unknown too, and counted.
+/// *Caveats.* Memory is bounded (`OracleLimits`). What does not fit is unknown too, and counted.
 final class TableHistory {
-    struct Limits {
-        /// How many tables may be watched at once; each takes about 5 KiB of host memory.
-        var tables = 1 << 16
-        /// How many versions of entries may be kept.
-        var versions = 1 << 22
-        /// How many writes a table without references sees before it counts as data.
-        var writesToData = 32
-    }
-
     /// Who wrote a version, and when.
     struct Origin {
         var writer: MemoryWriter
@@ -75,7 +66,7 @@ final class TableHistory {
     }
 
     private let memory: MachineMemory
-    private let limits: Limits
+    private let limits: OracleLimits
     /// The table in each guest frame.
     private var tables: [Table?]
     /// When the frames of former tables ceased to be watched.
@@ -87,7 +78,7 @@ final class TableHistory {
     /// Before this moment versions were dropped.
     private(set) var forgottenBefore: Moment = 0
 
-    init(_ memory: MachineMemory, _ limits: Limits) {
+    init(_ memory: MachineMemory, _ limits: OracleLimits) {
         self.memory = memory
         self.limits = limits
         tables = Array(
@@ -289,5 +280,21 @@ final class TableHistory {
                     origin: version.origin))
         }
         return held
+    }
+}
+
+/// How much the oracle keeps.
+package struct OracleLimits: Sendable {
+    /// How many tables may be watched at once; each takes about 5 KiB of host memory.
+    package var tables: Int
+    /// How many versions of entries may be kept, and how many operations; some 50 bytes each.
+    package var versions: Int
+    /// How many writes a table without references sees before it counts as data.
+    package var writesToData: Int
+
+    package init(tables: Int = 1 << 16, versions: Int = 1 << 22, writesToData: Int = 32) {
+        self.tables = tables
+        self.versions = versions
+        self.writesToData = writesToData
     }
 }

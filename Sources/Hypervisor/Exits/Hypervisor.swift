@@ -204,6 +204,9 @@ public final class Hypervisor {
     /// something only while no records are pending.
     package func audit() -> [Violation] { mmu?.audit() ?? [] }
 
+    /// Puts one thing wrong in the shadow, for tests of `audit`; false where there is none.
+    package func corrupt(_ corruption: Corruption) -> Bool { mmu?.corrupt(corruption) ?? false }
+
     /// Whether any processor has written records that are not drained yet.
     package var hasPendingRecords: Bool {
         zip(rings, processors).contains { $0.consumer != $1.traceProducer }
@@ -232,7 +235,9 @@ public final class Hypervisor {
     private func drain(_ cause: DrainCause, _ number: Int? = nil) {
         guard let mmu, policy.trace != nil else { return }
         for index in rings.indices {
-            if policy.defects.contains(.skipsOtherRings), number != nil, index != number { continue }
+            if policy.defects.contains(.skipsOtherRings), number != nil, index != number {
+                continue
+            }
             rings[index].producer = processors[index].traceProducer
         }
         mmu.drain(&rings, cause: cause)
