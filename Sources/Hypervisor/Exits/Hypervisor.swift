@@ -254,7 +254,7 @@ public final class Hypervisor {
     private func adoptElidedRoots() {
         guard let mmu, policy.trace?.elide == true else { return }
         for number in processors.indices {
-            if case .shadow(let root) = processors[number].control.paging {
+            if case .shadow(let root, _) = processors[number].control.paging {
                 mmu.adoptRoot(root, processor: number)
             }
         }
