@@ -76,7 +76,7 @@ import VirtualMachine
     }
 
     @Test("no setting of a technique changes what a guest is owed", arguments: settings)
-    func settings(technique: String) throws {
+    func settingsAreInvisible(technique: String) throws {
         let way = Way(technique: technique)
         let loose = try Self.run("access edits lawful step=13", way)
         #expect(loose.outcome == .debugExit(status: 1), "\(loose.console)")
