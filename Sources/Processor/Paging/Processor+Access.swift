@@ -158,7 +158,8 @@ extension Processor {
         let flags = unsafe memory.frameFlags[Int(address >> 12)]
         guard flags & FrameFlags.slowWrites != 0 else { return }
         if flags & FrameFlags.watched != 0 {
-            memory.noteWrite(address, size: size, by: .processor(index, rip: runningRIP))
+            memory.noteWrite(
+                address, size: size, by: .processor(index, rip: runningRIP, retired: retired))
         }
         if flags & FrameFlags.code != 0 {
             memory.codeWritten(address, size: size)
