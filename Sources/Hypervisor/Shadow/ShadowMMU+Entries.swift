@@ -27,6 +27,7 @@ extension ShadowMMU {
             (tables.firstGuestFrame &+ frame) << 12 & PagingEntry.addressMask
             | PagingEntry.presentBit | PagingEntry.accessedBit | rights & Self.leafMask
             | (level == .table ? 0 : PagingEntry.largeBit)
+        // Model: step T3.
         let value = level == .table && isProtected(frame) ? protected(plain) : plain
         if old.rawValue == value { return false }
         if old.isPresent {
@@ -89,6 +90,7 @@ extension ShadowMMU {
         let level = pages[owner].level
         var formerChild: UInt32 = 0
         if entry.isLeaf(at: level) {
+            // Model: step S3.
             invalidateLeaf(slot)
             let frame = guestFrame(entry, level)
             if tables.isRAM(frame) {

@@ -25,6 +25,7 @@ extension ShadowMMU {
     /// Begins tracing a frame: T in every leaf that maps it, large leaves removed, and what is
     /// cached of either invalidated before this returns.
     func startTracing(_ frame: UInt64) {
+        // Model: steps T1, T2.
         ledger.tracesStarted &+= 1
         tracedInDirectory[Int(frame >> 9)] &+= 1
         tracedInGigabyte[Int(frame >> 18)] &+= 1
@@ -170,6 +171,7 @@ extension ShadowMMU {
     /// Has every processor drop what is due. Nothing runs, and no freed page is used again,
     /// before.
     func flushInvalidations() {
+        // Model: steps S1, S2.
         if pendingAll {
             for cache in caches { cache.invalidateAll() }
             ledger.fullInvalidations &+= UInt64(caches.count)

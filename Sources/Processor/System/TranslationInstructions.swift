@@ -18,6 +18,7 @@ enum TranslationInstructions {
             let processor = core.processor
             drop(processor, address, processor.currentPCID, global: true)
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
+                // Model: step O1.
                 core.exitAfter(.invalidatePage(GuestVirtualAddress(address)))
             }
             core.leaveBlock()

@@ -57,6 +57,7 @@ extension Processor {
             return
         }
         let offset = (traceProducer &* 8) & (trace.capacity &- 1)
+        // Model: step R2. The record first, then the index that counts it.
         guard memory.store(record, at: trace.base + offset) else { return }
         if trace.coalesce > 0 {
             let count = UInt64(min(trace.coalesce, 8))
