@@ -47,7 +47,8 @@ extension Address {
         (Int64(bitPattern: rawValue) << 16) >> 16 == Int64(bitPattern: rawValue)
     }
 
-    /// The index into the table at `level`, in `0..<512` (SDM Vol. 3A §4.5.4).
+    /// The index into the table at `level`, in `0..<512` of 8-byte entries (SDM Vol. 3A
+    /// §4.5.4).
     @inlinable @inline(__always)
     public func index(at level: PageLevel) -> Int {
         Int(truncatingIfNeeded: rawValue >> level.shift) & 511
@@ -88,16 +89,18 @@ extension Address {
     public var base: MachineAddress { MachineAddress(number << 12) }
 }
 
-/// A level of the 4-level paging hierarchy: 1 is the page table, 4 the PML4 table.
+/// A level of the paging hierarchy: 1 is the page table, 4 the PML4 table, 5 the PML5 table.
 @frozen public enum PageLevel: UInt8, CaseIterable, Comparable, Sendable {
     case table = 1
     case directory = 2
     case directoryPointer = 3
     case pml4 = 4
+    case pml5 = 5
 
     /// How far right an address is shifted to bring this level's index to bit 0.
     @inlinable @inline(__always) public var shift: UInt64 { 3 + 9 * UInt64(rawValue) }
-    /// The bytes that one entry at this level maps: 4 KiB, 2 MiB, 1 GiB, 512 GiB.
+    /// The bytes that one entry at this level maps: 4 KiB, 2 MiB, 1 GiB, 512 GiB,
+    /// 256 TiB. 8-byte entries; for 4-byte ones see `PagingForm`.
     @inlinable @inline(__always) public var entrySpan: UInt64 { 1 << shift }
     /// The level that an entry of this level points to, or nil at the page table.
     @inlinable @inline(__always) public var below: PageLevel? { PageLevel(rawValue: rawValue - 1) }

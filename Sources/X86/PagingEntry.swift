@@ -78,7 +78,7 @@
         if !executeDisable { reserved |= Self.executeDisableBit }
         switch level {
         case .table: break
-        case .pml4: reserved |= Self.largeBit
+        case .pml4, .pml5: reserved |= Self.largeBit
         case .directory, .directoryPointer:
             if isLarge {
                 if level == .directoryPointer && !gigabytePages { reserved |= Self.largeBit }

@@ -47,7 +47,7 @@ import X86
         if (40...51).contains(bit) { return true }
         switch level {
         case .table: return false
-        case .pml4: return bit == 7
+        case .pml4, .pml5: return bit == 7
         case .directory: return large && (13...20).contains(bit)
         case .directoryPointer:
             if bit == 7 { return !gigabytePages }

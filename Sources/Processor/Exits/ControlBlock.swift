@@ -17,8 +17,8 @@ public struct ControlBlock: Sendable {
     /// `pageFault` before anything of the instruction has happened. With this set, the next step
     /// (one instruction, the iterations of a repeated one up to the first that writes to such a
     /// page, or one delivery of an event) writes through such leaves as though D were set. Each
-    /// write is noted, and `writeCompleted` follows the step, by which the processor clears this.
-    /// Rights are those of the leaf and apply as ever; a leaf with T and D clear is not protected
+    /// write is noted, and `writeCompleted` or another trap-like exit follows the step, by which
+    /// the processor clears this. Rights are those of the leaf and apply as ever; a leaf with T and D clear is not protected
     /// but clean, and exits still. Nothing of it is cached.
     public var completesProtectedWrites = false
     /// The traced-write facility.
@@ -31,22 +31,29 @@ public struct ControlBlock: Sendable {
 
 /// Which tables the processor walks to translate.
 public enum PagingScheme: Equatable, Sendable {
-    /// The guest's own, from CR3, when CR0.PG is set; no translation otherwise. Page faults go to
-    /// the guest without an exit.
+    /// The guest's own, from CR3 (with PAE paging, from the pointer registers), when CR0.PG is set;
+    /// no translation otherwise. Page faults go to the guest without an exit.
     case guest
-    /// 4-level tables of the hypervisor from `root`, always, whatever CR0.PG says. CR0.WP,
-    /// CR4.SMEP, CR4.SMAP, EFER.NXE and EFLAGS.AC are the guest's and apply at each access, as
-    /// does its PCID for tagging. With CR0.PG clear every access is made with supervisor rights.
+    /// Tables of the hypervisor from `root`, always, whatever CR0.PG says, and in the one format of
+    /// 4- and 5-level paging whatever form the guest's have: 8-byte entries, 52 address bits, XD
+    /// and 1 GiB pages. `top` is the level of `root`: `.pml4`, or `.pml5` for a guest whose
+    /// addresses have 57 bits; other levels count as `.pml4`. Addresses of 32-bit guests are
+    /// extended with zeroes. CR0.WP, CR4.SMEP, CR4.SMAP and EFLAGS.AC are the guest's and apply at
+    /// each access, as does its PCID for tagging. With CR0.PG clear every access is made with
+    /// supervisor rights.
     ///
     /// The processor sets A in entries that it uses, and never sets D in a leaf: a write through a
     /// leaf whose D is clear exits with `pageFault`, and so the hypervisor learns of the first
     /// write to a page whatever CR0.WP says, and of every write to a page that it protects
     /// (`ControlBlock.completesProtectedWrites`). `root` must lie in machine memory.
-    case shadow(root: MachineAddress)
+    ///
+    /// The pointer registers of PAE paging are the processor's own business under this scheme, too:
+    /// it loads them from the guest's memory, which `MachineMemory.guestBase` places.
+    case shadow(root: MachineAddress, top: PageLevel = .pml4)
     /// The guest's own, as with `guest`, with every guest-physical address (of tables, CR3's among
     /// them, and of what is accessed) translated by a *second dimension*: 4-level tables of the
-    /// hypervisor from `root`, guest-physical → machine, in the same format. A walk of 4 guest
-    /// levels reads up to 4 × (4 + 1) + 4 = 24 entries. With CR0.PG clear the second dimension
+    /// hypervisor from `root`, guest-physical → machine, in the format of shadow tables. A walk of 4
+    /// guest levels reads up to 4 × (4 + 1) + 4 = 24 entries. With CR0.PG clear the second dimension
     /// alone translates. Page faults go to the guest without an exit; what the second dimension
     /// does not map exits with `secondDimensionFault`.
     ///
@@ -55,24 +62,6 @@ public enum PagingScheme: Equatable, Sendable {
     /// together, of the smaller of the two page sizes; INVLPG ends every part of a guest page.
     /// Guest-physical addresses have up to 48 bits. `root` must lie in machine memory.
     case nested(root: MachineAddress)
-}
-
-/// The registers of the traced-write facility: one ring in machine memory.
-public struct TraceControls: Equatable, Sendable {
-    /// Whether writes through leaves marked T are recorded.
-    public var isEnabled = false
-    /// The ring's first byte; page-aligned machine memory.
-    public var base = MachineAddress(0)
-    /// The ring's size in bytes: a power of two, 4 KiB…2 MiB. A record has 8 bytes.
-    public var capacity: UInt64 = 4096
-    /// How many records in the ring cause `bufferThreshold`; 0: never.
-    public var threshold: UInt64 = 0
-    /// A record equal to one of the last `coalesce` ones is not repeated; 0…8.
-    public var coalesce = 1
-    /// Free-running count of records consumed: the hypervisor's index.
-    public var consumer: UInt64 = 0
-
-    public init() {}
 }
 
 /// A page fault that the hypervisor hands to the guest: error code, and the address for CR2.

@@ -26,9 +26,10 @@ extension Processor {
         while true {
             let index = GuestVirtualAddress(physical).index(at: level)
             statistics.walkReferences += 1
-            let entry = PagingEntry(readEntry(table + UInt64(index) * 8))
+            let entry = readEntry(table + UInt64(index) * 8, .fourLevel)
             isWritable = isWritable && entry.isWritable
             guard entry.isPresent, isWritable || !write, physical >> 48 == 0 else {
+                if kind.contains(.silent) { return nil }
                 let access = write ? kind.union(.write) : kind.subtracting(.write)
                 _ = core.exitBefore(
                     .secondDimensionFault(GuestPhysicalAddress(physical), access))
@@ -44,16 +45,6 @@ extension Processor {
                 machine: entry.leafBase(at: level) | offset, level: level,
                 isWritable: isWritable)
         }
-    }
-
-    /// Drops everything of a PCID where parts of larger guest pages may be cached: which of them
-    /// belong to one page is not known.
-    /// - Returns: whether it did.
-    func dropFragments(_ pcid: UInt16, global: Bool) -> Bool {
-        guard tlb.hasFragments else { return false }
-        tlb.invalidateAll(pcid: pcid, global: global)
-        flushSoftware()
-        return true
     }
 
     /// The translation of a linear address while the guest has no paging.
@@ -76,10 +67,7 @@ extension Processor {
             let second = translateSecond(physical, root, write: kind.contains(.write), kind)
         else { return nil }
         var combined = guest
-        if second.level < guest.level {
-            combined.level = second.level
-            tlb.hasFragments = true
-        }
+        combined.level = min(second.level, guest.level)
         combined.base = second.machine & ~(combined.level.entrySpan &- 1)
         // A write through what cannot be written is walked for, and exits.
         if !second.isWritable { combined.bits &= ~TranslationBits.dirty }
