@@ -17,6 +17,7 @@ extension ShadowMMU {
         stamp &+= 1
         ledger.drains[cause] &+= 1
         var total: UInt64 = 0
+        // Model: steps D1 to D3. Every processor is between two instructions.
         for index in rings.indices {
             let ring = rings[index]
             let pending = ring.pending
@@ -47,6 +48,7 @@ extension ShadowMMU {
     /// Tells that guest memory was written by something whose writes are not recorded: devices,
     /// loaders, debuggers. `range` is in guest-physical bytes; parts without RAM are ignored.
     package func guestMemoryWritten(_ range: Range<GuestPhysicalAddress>) {
+        // Model: step W1.
         stamp &+= 1
         let end = min(range.upperBound.rawValue, tables.frameLimit << 12)
         var address = range.lowerBound.rawValue & ~7

@@ -31,6 +31,7 @@ extension ShadowMMU {
                 ledger.trueFaults &+= 1
                 return .injected(Self.errorCode(access, mode, []))
             }
+            // Model: step F1.
             switch walkGuest(address, access, mode) {
             case .fault(let error):
                 ledger.trueFaults &+= 1
@@ -83,6 +84,7 @@ extension ShadowMMU {
                 guard let below = level.below else { return changed }
                 let child = indirectPage(frame, below)
                 use(child)
+                // Model: steps F2, F3. Nothing was written since the drain before `resolve`.
                 changed = setLink(slot, child, rights) || changed
                 page = child
             case .page(let frame, let rights):

@@ -140,7 +140,7 @@ extension Processor {
             platform.writeDevice(MachineAddress(address), size: size, value: value)
             return
         }
-        // The record is visible no later than the write (traced writes, rule on ordering).
+        // The record is visible no later than the write. Model: steps R2, R3.
         if note != .none { self.note(note, address, value, size: size) }
         let pointer = unsafe memory.base + Int(address)
         switch size {
