@@ -161,7 +161,7 @@ struct GuestProgramTests {
         #expect(ledger.elided[.invalidatePage] <= 1)
         #expect(
             ledger.tableWrites.pairs.map { $0.count } == [
-                0, parameters.levels == .leaf ? 2 : 0, 0, 0,
+                0, parameters.levels == .leaf ? 2 : 0, 0, 0, 0,
             ])
         #expect(ledger.entriesReread >= 2000)
     }
