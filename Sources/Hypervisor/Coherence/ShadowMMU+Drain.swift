@@ -59,7 +59,7 @@ extension ShadowMMU {
                 let machine = MachineFrame(tables.firstGuestFrame &+ frame)
                 for cache in caches { cache.codeChanged(in: machine) }
                 while address < next && isTraced(frame) {
-                    syncEntry(frame, Int(address >> 3) & 511)
+                    syncEntry(frame, Int(address >> 3) & 511, refills: policy.refills)
                     heat(frame, Int(address >> 3) & 511, weight: 1)
                     address &+= 8
                 }
@@ -131,7 +131,7 @@ extension ShadowMMU {
     private func wasWritten(_ frame: UInt64, _ record: UInt64) {
         let index = Int(record >> 3) & 511
         ledger.entriesReread &+= 1
-        syncEntry(frame, index)
+        syncEntry(frame, index, refills: policy.refills)
         // Kernels write page tables 8 bytes at a time, or 1 to clear a bit; nobody stores halves
         // of entries in 4-level paging in the long run.
         let size = record & 7
@@ -151,38 +151,45 @@ extension ShadowMMU {
     // MARK: One entry
 
     /// Brings every shadow entry that derives from one guest entry up to date: one frame may be
-    /// used as a table at several levels.
-    func syncEntry(_ frame: UInt64, _ index: Int) {
+    /// used as a table at several levels. `refills`: a leaf is installed where the guest entry asks
+    /// for one; otherwise nothing becomes present.
+    func syncEntry(_ frame: UInt64, _ index: Int, refills: Bool = false) {
         for level in PageLevel.allCases {
             // Looked up each time: a level's update may drop another level's page.
             guard let page = findIndirect(frame, level) else { continue }
-            syncSlot(slot(page, index), level, PagingEntry(tables.guestEntry(frame, index)))
+            let guest = PagingEntry(tables.guestEntry(frame, index))
+            let slot = slot(page, index)
+            if syncPresent(slot, level, guest) || refills && refill(slot, level, guest) { continue }
+            if shadowEntry(slot).isPresent {
+                clear(slot)
+                ledger.entriesDropped &+= 1
+            }
         }
     }
 
-    private func syncSlot(_ slot: UInt32, _ level: PageLevel, _ guest: PagingEntry) {
+    /// Brings a present shadow entry up to date, if the guest entry still stands for the same frame
+    /// or table.
+    /// - Returns: false where it does not, or where the shadow entry is not present.
+    private func syncPresent(_ slot: UInt32, _ level: PageLevel, _ guest: PagingEntry) -> Bool {
         let shadow = shadowEntry(slot)
-        guard shadow.isPresent else {
-            _ = refill(slot, level, guest)
-            return
-        }
+        guard shadow.isPresent else { return false }
         let isLeaf = shadow.isLeaf(at: level)
         if policy.defects.contains(isLeaf ? .forgetsGlobalPages : .keepsUpperLevels),
             !isLeaf || shadow.isGlobal
         {
-            return
+            return true
         }
         switch meaning(guest, level) {
         case .table(let frame, let rights) where !isLeaf:
             let page = child(shadow)
             if !pages[page].isDirect && pages[page].guestFrame == frame {
                 _ = setLink(slot, page, rights)
-                return
+                return true
             }
         case .page(let frame, let rights) where isLeaf:
             if guestFrame(shadow, level) == frame {
                 _ = setLeaf(slot, level, frame, rights)
-                return
+                return true
             }
         case .page(let frame, let rights):
             let page = child(shadow)
@@ -191,13 +198,11 @@ extension ShadowMMU {
                 state.flags == Self.splitRole(frame, below, rights).flags
             {
                 _ = setLink(slot, page, rights)
-                return
+                return true
             }
         case .table, .none: break
         }
-        if refill(slot, level, guest) { return }
-        clear(slot)
-        ledger.entriesDropped &+= 1
+        return false
     }
 
     /// Makes a slot the leaf that its guest entry stands for, as a processor might by speculation:
@@ -206,7 +211,7 @@ extension ShadowMMU {
     /// table waits for the walk that makes or finds its shadow.
     /// - Returns: whether it did.
     private func refill(_ slot: UInt32, _ level: PageLevel, _ guest: PagingEntry) -> Bool {
-        guard policy.refills, hasExecuteDisable || !guest.isExecuteDisabled,
+        guard hasExecuteDisable || !guest.isExecuteDisabled,
             case .page(let frame, let rights) = meaning(guest, level), canMapLarge(frame, level)
         else { return false }
         _ = setLeaf(slot, level, frame, rights)
@@ -218,8 +223,7 @@ extension ShadowMMU {
 
     /// What the writes to a shadow page's guest table may amount to between two uses. To drop a
     /// page costs the refilling of its present entries; a page that is written more often than
-    /// some multiple of these is most likely zeroed, or holds data by now.
-    /// Nil: never.
+    /// some multiple of these is most likely zeroed, or holds data by now. Nil: never.
     func heatLimit(_ page: ShadowPage) -> UInt32? {
         switch policy.stop {
         case .writes(let number): number &+ 4 &* UInt32(page.present)
