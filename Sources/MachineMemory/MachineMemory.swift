@@ -162,6 +162,15 @@ import X86
         return store(desired, at: address, by: writer)
     }
 
+    /// The same for a 4-byte entry.
+    public func compareAndSwap(
+        at address: MachineAddress, expected: UInt32, desired: UInt32,
+        by writer: MemoryWriter = .hypervisor
+    ) -> Bool {
+        guard load(UInt32.self, at: address) == expected else { return false }
+        return store(desired, at: address, by: writer)
+    }
+
     /// Copies bytes in; false, and nothing written, unless memory answers at all of them.
     @discardableResult
     public func write(_ bytes: Span<UInt8>, at address: MachineAddress) -> Bool {

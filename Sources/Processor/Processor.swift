@@ -59,6 +59,10 @@ import X86
     let caches: TranslationCaches
     var recentRecords = InlineArray<8, UInt64>(repeating: .max)
     var stopRequested = false
+    /// How many exceptions were delivered in a row at the retired count `lastExceptionRetired`.
+    var exceptionsInPlace = 0
+    var lastExceptionRetired = UInt64.max
+    var standsStill = false
     /// The consumer index at the last entry.
     var lastConsumer: UInt64 = 0
     /// What a write through the translation that `translate` returned last owes.
@@ -124,6 +128,8 @@ import X86
         core.state.taskRegister.attributes = 0x8b
         core.setFlags(RFLAGS.alwaysOne)
         core.selectBank()
+        nmiRequested = false
+        standsStill = false
         control.injection = nil
         control.completesProtectedWrites = false
         completedWrites.removeAll(keepingCapacity: true)
@@ -150,6 +156,8 @@ import X86
     public var cr3: UInt64 { core.state.cr3 }
     public var cr4: UInt64 { core.state.cr4 }
     public var efer: UInt64 { core.state.efer }
+    /// The four pointer registers of PAE paging; they mean something only in that form.
+    public var pointers: SIMD4<UInt64> { core.state.pointers }
     public var rip: UInt64 { core.state.rip }
     /// The current privilege level, 0…3.
     public var privilegeLevel: UInt8 { core.state.cpl }

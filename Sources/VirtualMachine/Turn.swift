@@ -3,7 +3,8 @@
 /// *Problem.* A run with several processors is to be the same every time, under every technique.
 ///
 /// *Approach.* Round-robin. A turn ends after a number of retired instructions, or where the
-/// processor halts or waits for its start-up IPI. Nothing else ends one: not an exit, not a device
+/// processor halts, waits for its start-up IPI, or takes exceptions without end, by their number
+/// and not retiring anything (`Processor.takeStandstill`). Nothing else ends one: not an exit, not a device
 /// access, not a repeated string instruction, so that what the hypervisor does leaves no trace.
 ///
 /// The number is the quantum; or, to meet other interleavings of the same processors, it follows
@@ -12,7 +13,7 @@
 /// less as the host pleases, change none of the others.
 ///
 /// *Caveats.* A processor that waits for another in a loop spends its turn. One in a REP string
-/// instruction, or in exceptions without end, keeps its turn until it retires something.
+/// instruction keeps its turn until that has retired.
 struct Turn {
     /// The number of the processor that runs.
     private(set) var processor = 0

@@ -167,6 +167,7 @@ public final class VirtualMachine {
             case .stopped:
                 console.poll()
                 if stopFlag.isSet { return .stopped }
+                if current.takeStandstill() { passTurn() }
             case .halted:
                 if stopFlag.isSet { return .stopped }
                 if turn.halted(worked: current.retired != before) { idle() }

@@ -42,7 +42,9 @@ import VirtualMachine
         var cases: Int
     }
 
-    static func run(_ words: String, _ way: Way) throws -> Run {
+    static func run(
+        _ words: String, _ way: Way, configure: (inout MachineConfiguration) -> Void = { _ in }
+    ) throws -> Run {
         var configuration = MachineConfiguration(kernel: Guest.path("testkernel.elf"))
         configuration.commandLine = words
         configuration.memoryBytes = 64 << 20
@@ -51,6 +53,7 @@ import VirtualMachine
         configuration.technique = try Technique(parsing: way.technique)
         configuration.shadowMemoryBytes = way.shadowBytes
         configuration.hardware = try Hardware(parsing: way.hardware)
+        configure(&configuration)
         let console = RecordingConsole()
         let machine = try VirtualMachine(configuration, console: console)
         console.onIdle = { [flag = machine.stopFlag] in flag.requestStop() }
@@ -63,10 +66,13 @@ import VirtualMachine
 
     /// Runs a list of tests every way. All must succeed; where everything that the tests do is
     /// defined, all must agree to the bit.
-    static func check(_ words: String, cases: Int, agree: Bool = true) throws {
+    static func check(
+        _ words: String, cases: Int, agree: Bool = true,
+        configure: (inout MachineConfiguration) -> Void = { _ in }
+    ) throws {
         var baseline: Run?
         for way in Way.all {
-            let run = try run(words, way)
+            let run = try run(words, way, configure: configure)
             #expect(run.outcome == .debugExit(status: 1), "\(way): \(run.console)")
             #expect(!run.console.contains("FAIL "), "\(way)")
             #expect(run.cases >= cases, "\(way)")
@@ -78,9 +84,9 @@ import VirtualMachine
     @Test("no setting of a technique changes what a guest is owed", arguments: settings)
     func settingsAreInvisible(technique: String) throws {
         let way = Way(technique: technique)
-        let loose = try Self.run("access edits lawful step=13", way)
+        let loose = try Self.run("access edits lawful step=16", way)
         #expect(loose.outcome == .debugExit(status: 1), "\(loose.console)")
-        #expect(loose.cases >= 80_000)
+        #expect(loose.cases >= 69_000)
         let words = "invalidation memory exceptions privilege segments interrupts modes step=3"
         let (bare, strict) = (try Self.run(words, Way.all[0]), try Self.run(words, way))
         #expect(strict.outcome == .debugExit(status: 1), "\(strict.console)")

@@ -174,6 +174,8 @@ public final class Hypervisor {
     /// loader. `range` is in guest-physical bytes.
     public func guestMemoryWritten(_ range: Range<GuestPhysicalAddress>) {
         adoptElidedRoots()
+        // What is written here is applied at once; no older record may be behind it (`setLink`).
+        if hasPendingRecords { drain(.deviceWrite) }
         mmu?.guestMemoryWritten(range)
     }
 
@@ -252,7 +254,7 @@ public final class Hypervisor {
     private func adoptElidedRoots() {
         guard let mmu, policy.trace?.elide == true else { return }
         for number in processors.indices {
-            if case .shadow(let root) = processors[number].control.paging {
+            if case .shadow(let root, _) = processors[number].control.paging {
                 mmu.adoptRoot(root, processor: number)
             }
         }

@@ -92,6 +92,7 @@ public enum DrainCause: String, TallyKey {
     case pagingModeChanged = "paging-mode-changed"
     case bufferThreshold = "buffer-threshold"
     case bufferFull = "buffer-full"
+    case deviceWrite = "device-write"
 
     /// The case's place in `allCases`.
     public var index: Int {
@@ -103,6 +104,7 @@ public enum DrainCause: String, TallyKey {
         case .pagingModeChanged: 4
         case .bufferThreshold: 5
         case .bufferFull: 6
+        case .deviceWrite: 7
         }
     }
 }

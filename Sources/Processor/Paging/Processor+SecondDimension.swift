@@ -26,7 +26,7 @@ extension Processor {
         while true {
             let index = GuestVirtualAddress(physical).index(at: level)
             statistics.walkReferences += 1
-            let entry = PagingEntry(readEntry(table + UInt64(index) * 8))
+            let entry = readEntry(table + UInt64(index) * 8, .fourLevel)
             isWritable = isWritable && entry.isWritable
             guard entry.isPresent, isWritable || !write, physical >> 48 == 0 else {
                 if kind.contains(.silent) { return nil }

@@ -34,7 +34,7 @@ extension Processor {
 
     private func cacheSpeculatively(_ given: UInt64) {
         let address = core.state.mode == .long64 ? given : given & 0xffff_ffff
-        guard GuestVirtualAddress(address).isCanonical48,
+        guard core.isCanonical(address),
             caches.lookup(address, pcid: currentPCID) == nil,
             let found = walk(address, .speculative)
         else { return }

@@ -19,7 +19,7 @@ extension Processor {
                     bits: TranslationBits.writable | TranslationBits.user | TranslationBits.dirty),
                 address, kind)
         }
-        guard GuestVirtualAddress(address).isCanonical48 else {
+        guard core.isCanonical(address) else {
             core.state.pendingNonCanonical = true
             _ = core.generalProtection()
             return nil

@@ -7,16 +7,6 @@ import X86
 /// they translate and with the PCID; there are no global ones. Only entries that are present, with A
 /// set and without reserved bits, are here. It is never full, up to a ceiling: then all is dropped.
 final class StructureCache {
-    /// Where a walk may begin.
-    struct Start {
-        /// The address of the table, as the walker reads it.
-        var table: UInt64
-        var level: PageLevel
-        var writable: Bool
-        var user: Bool
-        var executeDisable: Bool
-    }
-
     private struct Key: Hashable {
         /// The address, in units of what the entry maps.
         var prefix: UInt64
@@ -33,13 +23,13 @@ final class StructureCache {
     static let ceiling = 1 << 16
 
     /// By PCID.
-    private var contexts: [UInt16: [Key: Start]] = [:]
+    private var contexts: [UInt16: [Key: WalkPosition]] = [:]
     private var count = 0
     /// Bit n: there may be entries that map 2^n bytes.
     private var shifts: UInt64 = 0
 
-    /// The start that is furthest down for an address.
-    func deepest(_ address: UInt64, pcid: UInt16) -> Start? {
+    /// The position that is furthest down for an address.
+    func deepest(_ address: UInt64, pcid: UInt16) -> WalkPosition? {
         guard let context = contexts[pcid] else { return nil }
         var rest = shifts
         while rest != 0 {
@@ -51,9 +41,9 @@ final class StructureCache {
     }
 
     /// Caches that a walk of `address` came to a table by an entry that maps 2^`shift` bytes.
-    func insert(_ address: UInt64, shift: UInt64, pcid: UInt16, _ start: Start) {
+    func insert(_ address: UInt64, shift: UInt64, pcid: UInt16, _ position: WalkPosition) {
         if count >= Self.ceiling { invalidateAll(pcid: nil) }
-        if contexts[pcid, default: [:]].updateValue(start, forKey: Key(address, shift)) == nil {
+        if contexts[pcid, default: [:]].updateValue(position, forKey: Key(address, shift)) == nil {
             count += 1
         }
         shifts |= 1 << shift

@@ -166,7 +166,30 @@ extension Processor {
         case .external, .nonMaskable: statistics.interrupts += 1
         default:
             statistics.exceptions += 1
+            noteStandstill()
             if event.vector == ExceptionVector.pageFault.rawValue { statistics.pageFaults += 1 }
         }
+    }
+
+    /// Has the board look in where exceptions go on without end and nothing retires. Only what is
+    /// delivered counts, which is the same under every technique.
+    private func noteStandstill() {
+        let retired = core.state.retired
+        exceptionsInPlace = retired == lastExceptionRetired ? exceptionsInPlace + 1 : 1
+        lastExceptionRetired = retired
+        guard exceptionsInPlace == Self.exceptionsOfStandstill else { return }
+        exceptionsInPlace = 0
+        standsStill = true
+        requestStop()
+    }
+
+    /// How many exceptions without a retired instruction make a standstill.
+    private static let exceptionsOfStandstill = 256
+
+    /// Whether the guest has taken many exceptions since it last retired an instruction, and goes
+    /// on so; told once.
+    public func takeStandstill() -> Bool {
+        defer { standsStill = false }
+        return standsStill
     }
 }

@@ -35,7 +35,6 @@ extension Processor {
         core.state.miscEnable = old.miscEnable
         core.state.speculationControl = old.speculationControl
         core.state.randomState = old.randomState
-        nmiRequested = false
         emptyCaches()
         observe(.reset)
     }

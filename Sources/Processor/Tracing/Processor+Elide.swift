@@ -19,7 +19,7 @@ extension Processor {
     /// pending and the table of roots has it.
     /// - Returns: whether it did, so that no exit is due.
     func elideRootLoad() -> Bool {
-        guard case .shadow = control.paging, core.state.cr0 & CR0.paging != 0, isNothingPending
+        guard case .shadow(_, let top) = control.paging, core.state.cr0 & CR0.paging != 0, isNothingPending
         else { return false }
         // A shadow serves a guest's tables in every PCID: only where they lie counts.
         let wanted = core.state.cr3 & PagingEntry.addressMask | TraceRoots.valid
@@ -28,7 +28,7 @@ extension Processor {
             guard memory.load(UInt64.self, at: pair) == wanted,
                 let root = memory.load(UInt64.self, at: pair + 8)
             else { continue }
-            control.paging = .shadow(root: MachineAddress(root))
+            control.paging = .shadow(root: MachineAddress(root), top: top)
             statistics.elidedRootLoads += 1
             return true
         }

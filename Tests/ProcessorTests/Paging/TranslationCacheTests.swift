@@ -186,6 +186,32 @@ import X86
         #expect(machine.read(CacheMachine.neighbour) == 1)
     }
 
+    @Test("CR0.PG 1→0 drops everything, global translations too")
+    func pagingOff() throws {
+        let machine = try CacheMachine("tlb=keep")
+        machine.control(4, CacheMachine.cr4 & ~CR4.pcidEnable)
+        machine.control(3, CacheMachine.root(1))
+        let addresses = [CacheMachine.neighbour, CacheMachine.globalPage]
+        func change() {
+            machine.system.store(
+                CacheMachine.two | 7, at: CacheMachine.entry(1, CacheMachine.neighbour))
+            machine.system.store(
+                CacheMachine.two | 0x105, at: CacheMachine.entry(1, CacheMachine.globalPage))
+        }
+        #expect(addresses.allSatisfy { machine.read($0) == 1 })
+        change()
+        #expect(addresses.allSatisfy { machine.read($0) == 1 })
+        // push code32; push 0x10009; retfq. In compatibility mode: mov eax, cr0;
+        // and eax, 0x7fffffff; mov cr0, eax; or eax, 1 << 31; mov cr0, eax; ljmp code64; hlt
+        machine.system.run(
+            [0x6a, UInt8(SystemMachine.code32), 0x68] + bytes(0x10009 as UInt32) + [0x48, 0xcb]
+                + [0x0f, 0x20, 0xc0, 0x25, 0xff, 0xff, 0xff, 0x7f, 0x0f, 0x22, 0xc0]
+                + [0x0d, 0x00, 0x00, 0x00, 0x80, 0x0f, 0x22, 0xc0, 0xea]
+                + bytes(0x10023 as UInt32) + bytes(SystemMachine.code64) + [0xf4])
+        #expect(machine.processor.rip == 0x10024)
+        #expect(addresses.allSatisfy { machine.read($0) == 2 })
+    }
+
     @Test("a stale entry that permits less is walked for again, not faulted on")
     func fewerRights() throws {
         let machine = try CacheMachine("tlb=keep")
