@@ -124,11 +124,12 @@ struct Search {
         guard let context = history.contexts[pcid] else { return nil }
         self.pcid = pcid
         let leaf = earliestLeaf
-        if leaf < tables.forgottenBefore { metUnknown = true }
+        let dropped = onlyGlobal && !tables.forgotGlobal ? 0 : tables.forgottenBefore
+        if leaf < dropped { metUnknown = true }
         let earliest =
             relaxed.isDisjoint(with: [.structures, .root])
             ? history.structureStart(before: leaf, pcid) : 0
-        if earliest < tables.forgottenBefore { metUnknown = true }
+        if earliest < dropped { metUnknown = true }
         active = []
         var roots: [Start: [Span]] = [:]
         for period in context.periods where period.span.to > earliest {
