@@ -154,10 +154,6 @@ public final class VirtualMachine {
                 passTurn()
             case .tripleFault:
                 return .tripleFault(tripleFaultText)
-            case .unsupported(let feature):
-                return .unsupported(
-                    "\(feature), which the guest turned on at "
-                        + "\(GuestVirtualAddress(current.rip)), is not there yet")
             case .pageFault, .secondDimensionFault, .rootLoaded, .invalidatePage,
                 .invalidatePCID, .pagingModeChanged, .bufferThreshold, .bufferFull,
                 .writeCompleted:
@@ -278,8 +274,6 @@ public enum RunOutcome: Equatable, Sendable {
     case debugExit(status: UInt8)
     /// The processor shut down: a fault in delivering a double fault.
     case tripleFault(String)
-    /// The guest turned on something that the machine does not have yet.
-    case unsupported(String)
     /// `stopFlag` was set.
     case stopped
 }

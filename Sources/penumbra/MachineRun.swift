@@ -73,7 +73,6 @@ struct MachineRun {
         case .reset: "reset"
         case .debugExit(let status): "debug exit \(status)"
         case .tripleFault: "triple fault"
-        case .unsupported: "unsupported"
         case .stopped: "stopped"
         }
     }
@@ -88,9 +87,6 @@ struct MachineRun {
             return .success
         case .debugExit(let status):
             return ExitStatus(rawValue: Int32(status))
-        case .unsupported(let text):
-            StandardStreams.report(text)
-            return .failure
         case .tripleFault(let text):
             StandardStreams.report("the guest's processor shut down: \(text)")
             return .tripleFault

@@ -28,10 +28,14 @@ import VirtualMachine
         var cases: Int
     }
 
-    static func run(_ words: String, _ way: Way) throws -> Run {
+    /// - Parameter model: the processor's, as `--cpu` takes it.
+    static func run(
+        _ words: String, _ way: Way, memoryBytes: UInt64 = 64 << 20, model: String? = nil
+    ) throws -> Run {
         var configuration = MachineConfiguration(kernel: Guest.path("testkernel.elf"))
         configuration.commandLine = words
-        configuration.memoryBytes = 64 << 20
+        configuration.memoryBytes = memoryBytes
+        if let model { configuration.processorModel = model }
         configuration.debugExitPort = 0xf4
         configuration.rebootAllowed = false
         configuration.technique = try Technique(parsing: way.technique)
@@ -48,10 +52,13 @@ import VirtualMachine
 
     /// Runs a list of tests every way. All must succeed; where everything that the tests do is
     /// defined, all must agree to the bit.
-    static func check(_ words: String, cases: Int, agree: Bool = true) throws {
+    static func check(
+        _ words: String, cases: Int, agree: Bool = true, ways: [Way] = Way.all,
+        memoryBytes: UInt64 = 64 << 20, model: String? = nil
+    ) throws {
         var baseline: Run?
-        for way in Way.all {
-            let run = try run(words, way)
+        for way in ways {
+            let run = try run(words, way, memoryBytes: memoryBytes, model: model)
             #expect(run.outcome == .debugExit(status: 1), "\(way): \(run.console)")
             #expect(!run.console.contains("FAIL "), "\(way)")
             #expect(run.cases >= cases, "\(way)")
@@ -101,4 +108,24 @@ import VirtualMachine
 
     @Test("real mode and protected mode without paging work, and long mode comes back")
     func modes() throws { try Self.check("modes", cases: 90) }
+
+    /// The ways in which guests may have page tables of other forms than 4 levels.
+    static let formWays = [Way(technique: "bare"), Way(technique: "nested")]
+
+    @Test("page tables of 2 levels and of PAE mean what the manual says")
+    func forms() throws {
+        // Some of the memory lies above 4 GiB, for PSE-36.
+        try Self.check(
+            "forms pointers", cases: 34_000, ways: Self.formWays, memoryBytes: 3 << 30 | 64 << 20)
+        // Frames above 4 GiB are 64 of the cases.
+        try Self.check("forms", cases: 32_900, ways: Self.formWays)
+        try Self.check(
+            "forms pointers", cases: 32_000, ways: Self.formWays,
+            model: "penumbra-v2,-pse36,-smep,-smap")
+    }
+
+    @Test("5-level paging works where CPUID offers it")
+    func fiveLevels() throws {
+        try Self.check("levels5", cases: 40_000, ways: Self.formWays, model: "penumbra-v2,+la57")
+    }
 }

@@ -123,13 +123,13 @@ public final class Hypervisor {
     /// Answers an exit of processor number `processor`.
     /// - Returns: true where the guest goes on; false where the exit is none of memory
     ///   virtualization's, and the board's to answer (`limit`, `halted`, `stopped`,
-    ///   `tripleFault`, `unsupported`).
+    ///   `tripleFault`).
     public func handle(_ exit: Exit, processor: Int) -> Bool {
         applyCompleted(processor)
         var reason = ExitReason(exit)
         defer { if let reason { exits[reason] &+= 1 } }
         switch exit {
-        case .limit, .halted, .stopped, .tripleFault, .unsupported:
+        case .limit, .halted, .stopped, .tripleFault:
             return false
         case .pageFault(let address, let access):
             drain(.pageFault)
@@ -264,7 +264,6 @@ extension ExitReason {
             case .halted: .halted
             case .stopped: .stopped
             case .tripleFault: .tripleFault
-            case .unsupported: .unsupported
             case .pageFault: .pageFault
             case .secondDimensionFault: .secondDimensionFault
             case .rootLoaded: .rootLoaded
