@@ -2,7 +2,6 @@
 #include "kernel.h"
 #include "forms.h"
 
-#define CR4_LA57 (1ull << 12)
 extern u64 return_cr3, return_cr4;
 extern u32 tss32[];
 extern u64 idt32[];

@@ -395,8 +395,9 @@ void test_forms32(void) {
     stop();
 }
 
-// ---- The four pointers of PAE: registers, loaded by some operations and by no walk (4.4.1)
-static void reload(u32 which) {
+// ---- The four pointers of PAE: registers, loaded by some operations and by no walk (4.4.1). Of
+// these some keep cached translations, so an INVLPG follows.
+static void reload(u32 which, u32 va) {
     u32 cr0 = read_cr0(), cr4 = read_cr4();
     switch (which) {
     case 0: write_cr3(read_cr3()); break;
@@ -406,6 +407,7 @@ static void reload(u32 which) {
     case 4: write_cr0(cr0 & ~PG), write_cr0(cr0); break;
     default: write_cr4(cr4 ^ SMEP), write_cr4(cr4); break;
     }
+    invlpg(va);
 }
 static void load_cr3(u32 v) { write_cr3(v); }
 static void load_cr4(u32 v) { write_cr4(v); }
@@ -427,12 +429,12 @@ void test_pointers32(void) {
         pointers[1] = spare | P;
         invlpg(va);
         check(value(va) == old, "an edit of a pointer took effect: %x", value(va), 0);
-        reload(which);
+        reload(which, va);
         check(value(va) == new, "%x after reload %d", value(va), which);
         pointers[1] = 0;
         invlpg(va);
         check(value(va) == new, "a removal took effect: %x", value(va), 0);
-        reload(which);
+        reload(which, va);
         check(value(va) == NO_FAULT && trap32_error == 0, "%x of a missing pointer, error %x",
               value(va), trap32_error);
         pointers[1] = directories[1] | P;
@@ -452,7 +454,7 @@ void test_pointers32(void) {
         check(!guarded32(load_cr3, root, 0), "MOV CR3 with an absent pointer %x %x", bad, bad >> 32);
         check(value(va) == NO_FAULT, "%x by an absent pointer", value(va), 0);
         pointers[1] = directories[1] | P;
-        reload(0);
+        reload(0, va);
     }
     stop();
 }
