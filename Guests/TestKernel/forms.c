@@ -16,6 +16,12 @@ static bool feature(u32 leaf, int word, int bit) {
     return words[word] >> bit & 1;
 }
 
+// Other tests use the scratch descriptors too.
+static void set_task32(void) {
+    u64 base = (u64)tss32;
+    gdt[SCRATCH / 8 + 2] = 0x0000890000000067 | (base & 0xffffff) << 16 | base >> 24 << 56;
+}
+
 static void prepare32(bool pae, u32 count) {
     u32 *words = (u32 *)&form_tests;
     for (unsigned i = 0; i < sizeof form_tests / 4; i++) words[i] = 0;
@@ -35,8 +41,7 @@ static void prepare32(bool pae, u32 count) {
         u64 handler = (u64)vectors32 + 16 * i, type = i == USER_EXIT ? 0xee : 0x8e;
         idt32[i] = (handler & 0xffff) | CODE32 << 16 | type << 40 | handler >> 16 << 48;
     }
-    u64 base = (u64)tss32;
-    gdt[SCRATCH / 8 + 2] = 0x0000890000000067 | (base & 0xffffff) << 16 | base >> 24 << 56;
+    set_task32();
     return_cr3 = read_cr3();
     return_cr4 = read_cr4();
 }
@@ -86,6 +91,7 @@ static u64 *pml5;
 static void set_levels(int levels) {
     return_cr4 = levels == 5 ? read_cr4() | CR4_LA57 : read_cr4() & ~CR4_LA57;
     return_cr3 = levels == 5 ? (u64)pml5 : (u64)kernel_pml4;
+    set_task32();
     run32((u64)nothing32);
 }
 

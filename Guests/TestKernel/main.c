@@ -19,6 +19,7 @@ static const struct {
     {"interrupts", test_interrupts},
     {"timers", test_timers},
     {"modes", test_modes},
+    {"processors", test_processors},
     {"forms", test_forms},
     {"pointers", test_pointers},
     {"levels5", test_levels5},

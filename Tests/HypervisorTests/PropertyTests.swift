@@ -90,12 +90,17 @@ struct PropertyTests {
             if step % 100 == 99 { machine.verify("seed \(seed) step \(step)") }
         }
         #expect(reached > 100 && faulted > 100)
+        let ledger = machine.mmu.ledger
         switch policy.protection {
-        case .recorded: #expect(machine.mmu.ledger.recordsDrained > 250)
+        case .recorded:
+            #expect(ledger.entriesReread > 250)
+            #expect(ledger.recordsDrained > (policy.trace?.levels == .leaf ? 10 : 100))
+            #expect((ledger.tableWrites.sum > 100) == (policy.trace?.levels == .leaf))
         case .readOnly:
-            #expect(machine.mmu.ledger.tableWrites.sum > 250)
-            #expect((machine.mmu.ledger.tablesUnsynced > 0) == policy.unsyncsLeafTables)
+            #expect(ledger.tableWrites.sum > 250)
+            #expect((ledger.tablesUnsynced > 0) == policy.unsyncsLeafTables)
         }
+        #expect((ledger.entriesRefilled > 10) == policy.refills)
         if seed % 2 == 0 { #expect(machine.mmu.ledger.shadowPagesReclaimed > 0) }
     }
 }

@@ -34,12 +34,18 @@ final class TestMachine: TranslationCacheControl {
     static let guestBytes: UInt64 = 64 << 20
 
     /// The policies with a shadow, for tests of what each must do.
-    static let policies: [Policy] = [
-        .shadow(.recorded), .shadow(.readOnly), .shadow(.readOnly, unsyncsLeafTables: true),
-    ]
+    static let policies: [Policy] =
+        [.shadow(.recorded), .shadow(.readOnly), .shadow(.readOnly, unsyncsLeafTables: true)]
+        + [
+            "traced,indication=frame", "traced,record=value", "traced,record=mask",
+            "traced,refill=on", "traced,levels=leaf", "trap,refill=on",
+            "traced,indication=frame,record=mask,refill=on,levels=leaf,stop=never",
+            "traced,indication=frame,record=value,levels=leaf,stop=1",
+        ].compactMap { try? Technique(parsing: $0).policy }
 
     let memory: MachineMemory
     let policy: Policy
+    let layout: TraceLayout
     private(set) var mmu: ShadowMMU!
     var mode: GuestMode
     var rings: [TraceRing]
@@ -56,12 +62,15 @@ final class TestMachine: TranslationCacheControl {
         processors: Int = 1, policy: Policy = .shadow(.recorded)
     ) throws {
         self.policy = policy
+        // Two processors may write.
+        let parameters = policy.trace ?? .standard
+        let reserved = TraceLayout(
+            parameters, processors: 2,
+            frames: 0..<TraceLayout.frameCount(guestBytes: guestBytes))
         memory = try MachineMemory(
-            guestBytes: guestBytes, hypervisorBytes: 2 * 4096 + shadowPages * 4096)
-        rings = [
-            TraceRing(base: MachineAddress(0), capacity: 4096),
-            TraceRing(base: MachineAddress(4096), capacity: 4096),
-        ]
+            guestBytes: guestBytes, hypervisorBytes: reserved.end + shadowPages * 4096)
+        layout = TraceLayout(parameters, processors: 2, frames: TraceLayout.frames(of: memory))
+        rings = [layout.ring(0, producer: 0)!, layout.ring(1, producer: 0)!]
         root = nextFrame
         nextFrame += 1
         mode = GuestMode(
@@ -70,7 +79,7 @@ final class TestMachine: TranslationCacheControl {
             efer: EFER.longModeEnable | EFER.longModeActive | EFER.executeDisableEnable)
         mmu = try ShadowMMU(
             memory: memory, caches: [self] + (1..<processors).map { _ in OtherCaches() },
-            firstFrame: 2, pageCount: shadowPages, policy: policy)
+            firstFrame: layout.end / 4096, pageCount: shadowPages, policy: policy, layout: layout)
         for offset in stride(from: UInt64(0), to: guestBytes, by: 2 << 20) {
             poke(map: Self.directMap + offset, to: offset, Self.present | Self.writable, .directory)
         }
@@ -187,7 +196,7 @@ final class TestMachine: TranslationCacheControl {
             return
         }
         let machine = found.machinePage | address & 0xfff
-        if found.traced && !found.isProtected { record(machine | 3, processor) }
+        if isRecorded(found) { record(machine, value, bytes: 8, processor) }
         memory.store(value, at: MachineAddress(machine))
         if found.isProtected { mmu.applyCompleted([machine | 3]) }
     }
@@ -196,16 +205,52 @@ final class TestMachine: TranslationCacheControl {
     func write(_ address: UInt64, half value: UInt32) {
         guard case .success(let found) = translate(address, .write) else { return }
         let machine = found.machinePage | address & 0xfff
-        if found.traced && !found.isProtected { record(machine & ~7 | 2, 0) }
+        if isRecorded(found) { record(machine, UInt64(value), bytes: 4, 0) }
         memory.store(value, at: MachineAddress(machine))
         if found.isProtected { mmu.applyCompleted([machine & ~7 | 2]) }
     }
 
-    private func record(_ record: UInt64, _ processor: Int) {
-        if rings[processor].pending == rings[processor].capacity / 8 { drain(.bufferFull) }
+    private func isRecorded(_ found: Cached) -> Bool {
+        // A cleared bit of the map of frames binds at once.
+        found.traced && !found.isProtected && (!isByFrame || frameBit(found.machinePage))
+    }
+
+    /// What the processor does about a write to a traced page, in each format.
+    private func record(_ machine: UInt64, _ value: UInt64, bytes: UInt64, _ processor: Int) {
+        switch rings[processor].format {
+        case .address: append([machine & ~7 | UInt64(bytes.trailingZeroBitCount)], processor)
+        case .value: append([machine | bytes << 56, value, 0x1234, 0], processor)
+        case .mask:
+            let page = machine >> 12
+            let index = machine >> 3 & 511
+            let group = MachineAddress(
+                layout.masks + (page - layout.frames.lowerBound) * 64 + index / 64 * 8)
+            let old = memory.load(UInt64.self, at: group) ?? 0
+            // Draining for want of room takes the bits of the group, too.
+            if old == 0 { append([page << 12 | index / 64], processor) }
+            memory.store(old | 1 << (index % 64), at: group)
+        }
+    }
+
+    private func append(_ record: [UInt64], _ processor: Int) {
+        let bytes = rings[processor].format.recordBytes
+        if rings[processor].pending == rings[processor].capacity / bytes { drain(.bufferFull) }
         let ring = rings[processor]
-        memory.store(record, at: ring.base + ring.producer * 8 % ring.capacity)
+        for (offset, word) in record.enumerated() {
+            memory.store(
+                word, at: MachineAddress(ring.address(ring.producer) + UInt64(offset) * 8))
+        }
         rings[processor].producer += 1
+    }
+
+    private var isByFrame: Bool { policy.trace?.indication == .frame }
+
+    /// The bit of a machine page in the map of frames.
+    private func frameBit(_ machinePage: UInt64) -> Bool {
+        guard layout.frames.contains(machinePage >> 12) else { return false }
+        let bit = machinePage >> 12 - layout.frames.lowerBound
+        let byte = memory.load(UInt8.self, at: MachineAddress(layout.frameMap + bit / 8)) ?? 0
+        return byte >> (bit % 8) & 1 != 0
     }
 
     /// Stores a guest entry through the direct map, as a kernel does.
@@ -257,10 +302,13 @@ final class TestMachine: TranslationCacheControl {
             executeDisable = executeDisable || raw >> 63 != 0
             let base = raw & 0x000f_ffff_ffff_f000
             if shift == 12 || raw & Self.large != 0 {
+                let page = base + address & ((1 << shift) - 1) & ~0xfff
+                let dirty = raw & Self.dirty != 0
                 return Cached(
-                    machinePage: base + address & ((1 << shift) - 1) & ~0xfff, writable: writable,
-                    user: user, executeDisable: executeDisable, dirty: raw & Self.dirty != 0,
-                    traced: raw >> 52 & 1 != 0, global: raw & Self.global != 0)
+                    machinePage: page, writable: writable, user: user,
+                    executeDisable: executeDisable, dirty: dirty,
+                    traced: raw >> 52 & 1 != 0 || isByFrame && dirty && frameBit(page),
+                    global: raw & Self.global != 0)
             }
             table = base
         }
@@ -296,8 +344,7 @@ final class TestMachine: TranslationCacheControl {
                 shadow.machinePage == memory.guestBase + truth.page
                     && shadow.writable == truth.writable && shadow.user == truth.user
                     && shadow.executeDisable == truth.executeDisable
-                    && (shadow.dirty || policy.protection == .readOnly && shadow.traced)
-                        == truth.dirty
+                    && (shadow.dirty || shadow.isProtected) == truth.dirty
                     && shadow.global == truth.global,
                 "\(comment) at \(String(address, radix: 16))", sourceLocation: sourceLocation)
         }
@@ -308,7 +355,9 @@ final class TestMachine: TranslationCacheControl {
                     sourceLocation: sourceLocation)
                 continue
             }
-            #expect(shadow == found, "\(comment)", sourceLocation: sourceLocation)
+            var expected = shadow
+            if isByFrame && found.traced { expected.traced = true }
+            #expect(expected == found, "\(comment)", sourceLocation: sourceLocation)
         }
         let ledger = mmu.ledger
         #expect(

@@ -79,6 +79,7 @@ extension ShadowMMU {
         _ table: UInt64, _ index: Int, _ entry: PagingEntry, _ wanted: UInt64
     ) -> Bool {
         if wanted == entry.rawValue { return true }
+        if policy.defects.contains(.installsUnaccessed) { return true }
         let address = MachineAddress(tables.guestEntryAddress(table, index))
         guard
             tables.memory.compareAndSwap(at: address, expected: entry.rawValue, desired: wanted)

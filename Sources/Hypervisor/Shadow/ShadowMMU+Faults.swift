@@ -34,14 +34,15 @@ extension ShadowMMU {
             switch walkGuest(address, access, mode) {
             case .fault(let error):
                 ledger.trueFaults &+= 1
-                return .injected(error)
+                let isFalsified = policy.defects.contains(.faultsByShadow)
+                return .injected(isFalsified ? error.subtracting(.present) : error)
             case .permitted(let found, let dirtied):
                 frame = found
                 madeDirty = dirtied
             }
         }
         let changed = install(address, mode, processor: processor)
-        if policy.protection == .readOnly, access.contains(.write), isProtected(frame),
+        if access.contains(.write), guarding(frame) == .protected,
             let level = lowestLevel(frame)
         {
             ledger.tableWrites[level] &+= 1
@@ -82,10 +83,6 @@ extension ShadowMMU {
                 guard let below = level.below else { return changed }
                 let child = indirectPage(frame, below)
                 use(child)
-                if pages[child].present != 0 && !isLinked(slot, to: child) {
-                    // Nothing of what is below may be older than the entry that leads there.
-                    resyncAll()
-                }
                 changed = setLink(slot, child, rights) || changed
                 page = child
             case .page(let frame, let rights):
@@ -156,7 +153,8 @@ extension ShadowMMU {
     /// XD counts as a right here whatever EFER.NXE says: the walk of the guest's tables has made
     /// sure that it was not reserved, and shadow pages are dropped when NXE changes.
     func meaning(_ entry: PagingEntry, _ level: PageLevel) -> EntryMeaning? {
-        guard entry.isPresent, entry.isAccessed,
+        guard entry.isPresent,
+            entry.isAccessed || policy.defects.contains(.installsUnaccessed),
             entry.reservedBits(
                 at: level, physicalAddressBits: physicalAddressBits, executeDisable: true,
                 gigabytePages: hasGigabytePages) == 0

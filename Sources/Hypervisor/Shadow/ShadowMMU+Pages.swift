@@ -21,15 +21,13 @@ extension ShadowMMU {
         let page = allocate()
         pages[page].guestFrame = frame
         pages[page].levelNumber = level.rawValue
-        let isNew = frames[Int(frame)].shadows == 0
+        let before = watch(frame)
         pages[page].next = frames[Int(frame)].shadows
         frames[Int(frame)].shadows = page
-        if isNew {
-            startTracing(frame)
-        } else if frames[Int(frame)].unsynced != 0 {
-            // It is used at a second level now.
-            resync(frame)
-        }
+        watchChanged(frame, from: before)
+        // It may be used at a second level now.
+        if frames[Int(frame)].unsynced != 0 { resync(frame) }
+        flushInvalidations()
         return page
     }
 
@@ -136,7 +134,7 @@ extension ShadowMMU {
     /// Takes a page out of everything that names it, its entries out of everything they are in,
     /// and frees it. Children that are left without a parent go too. The caller counts why.
     ///
-    /// It calls itself for children, of a lower level each, and through `stopTracing` for direct
+    /// It calls itself for children, of a lower level each, and through `watchChanged` for direct
     /// pages, whose children are direct: it never meets a page that it is in the middle of.
     func drop(_ page: UInt32) {
         while pages[page].parents != 0 { unlink(pages[page].parents) }
@@ -144,6 +142,7 @@ extension ShadowMMU {
             for index in 0..<512 where pages[page].present != 0 { clear(slot(page, index)) }
         }
         let dropped = pages[page]
+        roots.remove(shadow: address(of: page))
         forget(page, dropped)
         unlinkFromOrder(page)
         pages[page] = ShadowPage()
@@ -164,8 +163,9 @@ extension ShadowMMU {
             return
         }
         let frame = Int(dropped.guestFrame)
+        let before = watch(dropped.guestFrame)
         frames[frame].shadows = removing(page, from: frames[frame].shadows)
-        if frames[frame].shadows == 0 { stopTracing(dropped.guestFrame) }
+        watchChanged(dropped.guestFrame, from: before)
     }
 
     private func removing(_ page: UInt32, from first: UInt32) -> UInt32 {

@@ -69,6 +69,13 @@ package final class ShadowMMU {
     var unsynced: [UInt32] = []
     /// The root that each processor walks.
     var liveRoots: [UInt32]
+    /// Where the facility's own structures lie; nil in tests of the shadow alone.
+    let layout: TraceLayout?
+    /// The roots that processors load without an exit.
+    var roots: KnownRoots
+    /// `Policy.tracesByFrame` and `Policy.tracesLeavesAlone`.
+    let tracesByFrame: Bool
+    let tracesLeavesAlone: Bool
 
     /// Invalidations that are due before any guest code runs.
     var pendingAddresses: [UInt64] = []
@@ -77,6 +84,9 @@ package final class ShadowMMU {
     /// What the present mode says of entries; MAXPHYADDR and 1 GiB pages are the model's.
     var physicalAddressBits: UInt64 = 40
     var hasGigabytePages = true
+    /// Whether XD is a right, and no reserved bit, for every processor that has had a root since all
+    /// shadow pages were dropped last, as they are when EFER.NXE changes.
+    var hasExecuteDisable = true
 
     package var ledger = Ledger()
 
@@ -84,10 +94,11 @@ package final class ShadowMMU {
     /// each processor, the rest of one walk, and some to make progress with.
     package static func leastPages(processors: Int) -> UInt64 { 8 + UInt64(max(processors, 1)) }
 
-    /// Takes `pageCount` machine frames from `firstFrame` for shadow pages.
+    /// Takes `pageCount` machine frames from `firstFrame` for shadow pages. `layout`: where the
+    /// map of frames, the masks and the tables of roots are, if the policy has any.
     package init(
         memory: MachineMemory, caches: [any TranslationCacheControl], firstFrame: UInt64,
-        pageCount: UInt64, policy: Policy = .shadow(.recorded)
+        pageCount: UInt64, policy: Policy = .shadow(.recorded), layout: TraceLayout? = nil
     ) throws(HypervisorError) {
         let least = Self.leastPages(processors: caches.count)
         guard pageCount >= least else {
@@ -98,6 +109,10 @@ package final class ShadowMMU {
             throw .tooMuchShadowMemory(given: pageCount * pageSize, most: pageSize << 23)
         }
         tables = TableMemory(memory)
+        self.layout = layout
+        roots = KnownRoots(tables, layout, processors: caches.count)
+        tracesByFrame = policy.tracesByFrame
+        tracesLeavesAlone = policy.tracesLeavesAlone
         let end = firstFrame + pageCount
         guard end <= tables.firstGuestFrame,
             memory.isMemory(MachineFrame(firstFrame).base, size: Int(pageCount * pageSize))
@@ -173,6 +188,24 @@ package final class ShadowMMU {
 
     // MARK: Roots
 
+    /// Takes over the root that a processor has found by itself in its table of known roots.
+    package func adoptRoot(_ root: MachineAddress, processor: Int) {
+        let page = UInt32(truncatingIfNeeded: root.rawValue >> 12 &- firstFrame)
+        guard liveRoots[processor] != page else { return }
+        liveRoots[processor] = page
+        if page != 0 { use(page) }
+    }
+
+    /// Lets a processor load `mode`'s root, which it walks now, without an exit from now on.
+    package func knowRoot(processor: Int, mode: GuestMode) {
+        let page = liveRoots[processor]
+        guard mode.isFourLevel, page != 0 else { return }
+        roots.add(guest: mode.cr3, shadow: address(of: page), processor: processor)
+    }
+
+    /// Has a processor's next loads of roots exit again: its paging mode has changed.
+    package func forgetRoots(processor: Int) { roots.removeAll(processor: processor) }
+
     /// Makes the root for the guest's present mode what `processor` walks, and returns it. Records
     /// must have been drained.
     package func loadRoot(processor: Int, mode: GuestMode) -> MachineAddress {
@@ -212,12 +245,14 @@ package final class ShadowMMU {
     func adopt(_ mode: GuestMode) {
         physicalAddressBits = mode.physicalAddressBits
         hasGigabytePages = mode.hasGigabytePages
+        if mode.isPaging && !mode.executeDisable { hasExecuteDisable = false }
     }
 
     /// Drops every shadow page: what entries mean has changed. The caller loads all roots anew
     /// before a processor runs.
     package func dropAll() {
         for index in liveRoots.indices { liveRoots[index] = 0 }
+        hasExecuteDisable = true
         stamp &+= 1
         while oldest != 0 {
             drop(oldest)
