@@ -26,7 +26,7 @@ import X86
 /// while hypervisor.handle(processor.run(until: limit), processor: 0) {}
 /// ```
 ///
-/// *Caveats.* One host thread at a time. 4-level paging only, as the processor.
+/// *Caveats.* One host thread at a time.
 public final class Hypervisor {
     /// How memory is virtualized.
     public let technique: Technique
@@ -149,10 +149,10 @@ public final class Hypervisor {
         case .invalidatePCID:
             drain(.invalidatePCID)
             resyncAll()
-        case .pagingModeChanged(let cr0, _, let efer):
+        case .pagingModeChanged(let cr0, _, _):
             drain(.pagingModeChanged)
             resyncAll()
-            pagingModeChanged(from: cr0, efer, processor)
+            pagingModeChanged(from: cr0, processor)
         case .bufferThreshold:
             drain(.bufferThreshold)
         case .bufferFull:
@@ -241,16 +241,11 @@ public final class Hypervisor {
         processors[number].control.paging = .shadow(root: root)
     }
 
-    private func pagingModeChanged(from cr0: UInt64, _ efer: UInt64, _ number: Int) {
-        guard let mmu else { return }
-        let processor = processors[number]
-        if (efer ^ processor.efer) & EFER.executeDisableEnable != 0 {
-            // XD is a right on one side of the change, and a reserved bit on the other.
-            mmu.dropAll()
-            for other in processors.indices where other != number { loadRoot(other) }
-        }
+    private func pagingModeChanged(from cr0: UInt64, _ number: Int) {
+        guard mmu != nil else { return }
         loadRoot(number)
         // Without paging no tables are cached; with a shadow, the identity map may be.
+        let processor = processors[number]
         if (cr0 ^ processor.cr0) & CR0.paging != 0 { processor.invalidateAll() }
     }
 }

@@ -142,9 +142,7 @@ extension ShadowMMU {
         let page = page(ofSlot: slot)
         let level = pages[page].level
         let address = below | UInt64(slot & 511) << level.shift
-        if level == .pml4 {
-            return addPending(UInt64(bitPattern: Int64(bitPattern: address << 16) >> 16))
-        }
+        if pages[page].isRoot { return addPending(pages[page].linearAddress(address)) }
         var parent = pages[page].parents
         while parent != 0 && !pendingAll {
             budget -= 1
