@@ -221,7 +221,7 @@ struct CoherenceTests {
         }
         let table = machine.entryAddress(page, .table)
         for index in 0..<512 as Range<UInt64> {
-            let entry = table + index * 8
+            let entry = table + index * form.entryBytes
             machine.edit(entry, machine.peek(entry) & ~M.writable)
         }
         machine.invalidatePage(page + 511 << 12)

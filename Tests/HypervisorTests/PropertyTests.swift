@@ -21,7 +21,8 @@ struct PropertyTests {
     struct Guest {
         let form: PagingForm
         let first: UInt64 = 0x300
-        let tables: UInt64 = 24
+        /// Of 32-bit guests fewer, since fewer are in use at once.
+        var tables: UInt64 { form == .twoLevel || form == .pae ? 8 : 24 }
 
         /// A few indices per level, so that accesses meet edits. Of a 2-level table, in every
         /// quadrant; below PAE's direct map.
@@ -87,7 +88,9 @@ struct PropertyTests {
         var random = Generator(state: seed &* 0x9e37_79b9_7f4a_7c15)
         // Small pools reclaim, large ones do not.
         let machine = try M(
-            shadowPages: seed % 2 == 0 ? 14 : 192, policy: policy, form: form)
+            shadowPages: seed % 2 == 0 ? 14 : 192, policy: policy, form: form,
+            // Of pages that CR4.PSE does not matter to.
+            mapsDirectly: form == .twoLevel ? .table : .directory)
         let guest = Guest(form: form)
         let first = guest.first
         let tables = guest.tables
@@ -150,11 +153,11 @@ struct PropertyTests {
             }
             if step % 100 == 99 { machine.verify("seed \(seed) step \(step)") }
         }
-        #expect(reached > 100 && faulted > 100)
+        #expect(reached > 50 && faulted > 50)
         switch policy.protection {
-        case .recorded: #expect(machine.mmu.ledger.recordsDrained > 250)
+        case .recorded: #expect(machine.mmu.ledger.recordsDrained > 200)
         case .readOnly:
-            #expect(machine.mmu.ledger.tableWrites.sum > 250)
+            #expect(machine.mmu.ledger.tableWrites.sum > 200)
             #expect((machine.mmu.ledger.tablesUnsynced > 0) == policy.unsyncsLeafTables)
         }
         if seed % 2 == 0 { #expect(machine.mmu.ledger.shadowPagesReclaimed > 0) }
@@ -212,6 +215,6 @@ struct PropertyTests {
                 }
             }
         }
-        #expect(reached[0] > 50 && reached[1] > 50)
+        #expect(reached[0] > 10 && reached[1] > 10)
     }
 }

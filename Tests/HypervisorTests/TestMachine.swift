@@ -70,7 +70,8 @@ final class TestMachine {
 
     init(
         shadowPages: UInt64 = 512, guestBytes: UInt64 = TestMachine.guestBytes,
-        processors: Int = 1, policy: Policy = .shadow(.recorded), form: PagingForm = .fourLevel
+        processors: Int = 1, policy: Policy = .shadow(.recorded), form: PagingForm = .fourLevel,
+        mapsDirectly level: PageLevel = .directory
     ) throws {
         self.policy = policy
         memory = try MachineMemory(
@@ -85,7 +86,7 @@ final class TestMachine {
         modes = caches.map { _ in Self.mode(form, root: root) }
         mmu = try ShadowMMU(
             memory: memory, caches: caches, firstFrame: 2, pageCount: shadowPages, policy: policy)
-        build()
+        build(level)
         load()
     }
 
@@ -113,7 +114,7 @@ final class TestMachine {
         load(current)
     }
 
-    private func build() {
+    private func build(_ level: PageLevel = .directory) {
         let root = mode.cr3 >> 12
         if form == .pae {
             // All four directories: a pointer counts only when it is loaded.
@@ -121,15 +122,16 @@ final class TestMachine {
                 poke(root << 12 + index * 8, newTable() << 12 | Self.present)
             }
         }
-        let span = form.entrySpan(.directory)
+        let span = form.entrySpan(level)
         for offset in stride(from: UInt64(0), to: memory.lowGuestBytes, by: Int(span)) {
             poke(
-                map: directMap + offset, to: offset, Self.present | Self.writable, .directory,
+                map: directMap + offset, to: offset, Self.present | Self.writable, level,
                 root: root)
         }
     }
 
-    /// Where the guest maps all of its RAM with large pages, supervisor only.
+    /// Where the guest maps all of its RAM, with large pages where not told otherwise, supervisor
+    /// only.
     var directMap: UInt64 {
         switch form {
         case .twoLevel, .pae: 0xc000_0000
