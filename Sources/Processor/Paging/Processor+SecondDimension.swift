@@ -26,7 +26,7 @@ extension Processor {
         while true {
             let index = GuestVirtualAddress(physical).index(at: level)
             statistics.walkReferences += 1
-            let entry = PagingEntry(readEntry(table + UInt64(index) * 8))
+            let entry = readEntry(table + UInt64(index) * 8, .fourLevel)
             isWritable = isWritable && entry.isWritable
             guard entry.isPresent, isWritable || !write, physical >> 48 == 0 else {
                 let access = write ? kind.union(.write) : kind.subtracting(.write)
@@ -44,16 +44,6 @@ extension Processor {
                 machine: entry.leafBase(at: level) | offset, level: level,
                 isWritable: isWritable)
         }
-    }
-
-    /// Drops everything of a PCID where parts of larger guest pages may be cached: which of them
-    /// belong to one page is not known.
-    /// - Returns: whether it did.
-    func dropFragments(_ pcid: UInt16, global: Bool) -> Bool {
-        guard tlb.hasFragments else { return false }
-        tlb.invalidateAll(pcid: pcid, global: global)
-        flushSoftware()
-        return true
     }
 
     /// The translation of a linear address while the guest has no paging.
