@@ -225,7 +225,7 @@ public final class Hypervisor {
         let resolution = mmu.resolve(address, access, processor.guestMode, processor: number)
         switch resolution {
         case .hidden, .tableWrite, .unsynced:
-            processor.control.paging = .shadow(root: mmu.liveRoot(processor: number))
+            setRoot(mmu, number)
             // Where the step meets a hidden fault on its way, it goes on completing.
             if resolution == .tableWrite { processor.control.completesProtectedWrites = true }
         case .injected(let error):
@@ -237,8 +237,14 @@ public final class Hypervisor {
 
     private func loadRoot(_ number: Int) {
         guard let mmu else { return }
-        let root = mmu.loadRoot(processor: number, mode: processors[number].guestMode)
-        processors[number].control.paging = .shadow(root: root)
+        _ = mmu.loadRoot(processor: number, mode: processors[number].guestMode)
+        setRoot(mmu, number)
+    }
+
+    /// Has a processor walk the live root.
+    private func setRoot(_ mmu: ShadowMMU, _ number: Int) {
+        processors[number].control.paging = .shadow(
+            root: mmu.liveRoot(processor: number), top: mmu.liveTop(processor: number))
     }
 
     private func pagingModeChanged(from cr0: UInt64, _ number: Int) {
@@ -281,8 +287,9 @@ extension Processor {
     /// What of the processor's present state decides how a translation is made.
     var guestMode: GuestMode {
         GuestMode(
-            cr0: cr0, cr3: cr3, cr4: cr4, efer: efer, alignmentCheck: alignmentCheckFlag,
-            physicalAddressBits: model.physicalAddressBits,
+            cr0: cr0, cr3: cr3, cr4: cr4, efer: efer, pointers: pointers,
+            alignmentCheck: alignmentCheckFlag,
+            physicalAddressBits: pagingRules?.physicalAddressBits ?? model.physicalAddressBits,
             hasGigabytePages: model.hasGigabytePages)
     }
 }

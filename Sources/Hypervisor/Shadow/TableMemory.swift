@@ -84,11 +84,9 @@ import X86
                 at: MachineAddress(quadwordAddress(frame, index)), expected: old.rawValue,
                 desired: new.rawValue)
         }
-        let quadword = load(quadwordAddress(frame, index >> 1))
-        let shift = UInt64(index & 1) &* 32
-        guard quadword >> shift & 0xffff_ffff == old.rawValue else { return false }
+        let address = quadwordAddress(frame, index >> 1) | UInt64(index & 1) &* 4
         return memory.compareAndSwap(
-            at: MachineAddress(quadwordAddress(frame, index >> 1)), expected: quadword,
-            desired: quadword & ~(0xffff_ffff << shift) | (new.rawValue & 0xffff_ffff) << shift)
+            at: MachineAddress(address), expected: UInt32(truncatingIfNeeded: old.rawValue),
+            desired: UInt32(truncatingIfNeeded: new.rawValue))
     }
 }
