@@ -29,14 +29,15 @@ extension ShadowMMU {
             switch walkGuest(address, access, mode, rules) {
             case .fault(let error):
                 ledger.trueFaults &+= 1
-                return .injected(error)
+                let isFalsified = policy.defects.contains(.faultsByShadow)
+                return .injected(isFalsified ? error.subtracting(.present) : error)
             case .permitted(let found, let dirtied):
                 frame = found
                 madeDirty = dirtied
             }
         }
         let changed = install(address, mode, processor: processor)
-        if policy.protection == .readOnly, access.contains(.write), isProtected(frame),
+        if access.contains(.write), guarding(frame) == .protected,
             let level = lowestLevel(frame)
         {
             ledger.tableWrites[level] &+= 1
@@ -83,10 +84,6 @@ extension ShadowMMU {
                 let child = indirectPage(
                     frame, below, pages[page].role.with(quadrant: quadrant))
                 use(child)
-                if pages[child].present != 0 && !isLinked(slot, to: child) {
-                    // Nothing of what is below may be older than the entry that leads there.
-                    resyncAll()
-                }
                 changed = setLink(slot, child, rights) || changed
                 page = child
             case .page(let frame, let rights):

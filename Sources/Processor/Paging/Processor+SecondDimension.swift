@@ -29,6 +29,7 @@ extension Processor {
             let entry = readEntry(table + UInt64(index) * 8, .fourLevel)
             isWritable = isWritable && entry.isWritable
             guard entry.isPresent, isWritable || !write, physical >> 48 == 0 else {
+                if kind.contains(.silent) { return nil }
                 let access = write ? kind.union(.write) : kind.subtracting(.write)
                 _ = core.exitBefore(
                     .secondDimensionFault(GuestPhysicalAddress(physical), access))
@@ -66,10 +67,7 @@ extension Processor {
             let second = translateSecond(physical, root, write: kind.contains(.write), kind)
         else { return nil }
         var combined = guest
-        if second.level < guest.level {
-            combined.level = second.level
-            tlb.hasFragments = true
-        }
+        combined.level = min(second.level, guest.level)
         combined.base = second.machine & ~(combined.level.entrySpan &- 1)
         // A write through what cannot be written is walked for, and exits.
         if !second.isWritable { combined.bits &= ~TranslationBits.dirty }

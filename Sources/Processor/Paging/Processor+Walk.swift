@@ -31,9 +31,22 @@ struct WalkPosition {
 /// The page walker, by the x86 rules (SDM Vol. 3A §4.3 to §4.7), over whichever tables the control
 /// block names.
 extension Processor {
-    /// Walks the tables for an access of `kind`, setting A and D as it goes.
+    /// Walks the tables for an access of `kind`, setting A and D as it goes, from where the
+    /// paging-structure caches have it. Where that fails they may be stale, and the tables are
+    /// walked afresh: a fault is always the tables' own.
     /// - Returns: the translation; nil after raising #PF (guest's tables) or an exit (shadow).
     func walk(_ address: UInt64, _ kind: AccessKind) -> Translation? {
+        guard let structures = caches.structures,
+            let start = structures.deepest(address, pcid: currentPCID)
+        else { return walk(address, kind, from: nil) }
+        return walk(address, kind.union(.silent), from: start)
+            ?? (kind.contains(.silent) ? nil : walk(address, kind, from: nil))
+    }
+
+    /// Walks the tables from a cached position, or from the root.
+    private func walk(
+        _ address: UInt64, _ kind: AccessKind, from start: WalkPosition?
+    ) -> Translation? {
         let tables: WalkedTables
         switch control.paging {
         case .shadow(_, let top):
@@ -49,7 +62,7 @@ extension Processor {
             tables = WalkedTables(rules: rules, isShadow: false, second: root.rawValue)
         }
         restart: while true {
-            guard var position = firstPosition(address, tables) else {
+            guard var position = start ?? firstPosition(address, tables) else {
                 return failed(address, kind, tables, present: false, reserved: false)
             }
             while true {
@@ -74,12 +87,15 @@ extension Processor {
                 position.narrow(by: entry)
                 let isLeaf = tables.rules.isLeaf(entry, at: position.level)
                 var wanted = entry
-                wanted.rawValue |= PagingEntry.accessedBit
+                if !isLeaf || tables.isShadow || !caches.leavesAccessedClear {
+                    wanted.rawValue |= PagingEntry.accessedBit
+                }
                 if isLeaf {
                     guard
-                        grants(
-                            kind, user: position.isUser, writable: position.isWritable,
-                            executeDisable: position.isExecuteDisabled)
+                        kind.contains(.speculative)
+                            || grants(
+                                kind, user: position.isUser, writable: position.isWritable,
+                                executeDisable: position.isExecuteDisabled)
                     else { return failed(address, kind, tables, present: true, reserved: false) }
                     if kind.contains(.write) && !entry.isDirty {
                         // The hypervisor is told of the first write (see PagingScheme.shadow).
@@ -91,6 +107,7 @@ extension Processor {
                     }
                 }
                 if wanted != entry {
+                    if kind.contains(.speculative) { return nil }
                     guard mayUpdate(physicalSlot, tables.second, kind) else { return nil }
                     guard swapEntry(slot, entry, wanted, tables.rules.form) else {
                         continue restart
@@ -101,8 +118,10 @@ extension Processor {
                     guard let second = tables.second else { return found }
                     return combine(found, address, second, kind)
                 }
+                let shift = tables.rules.form.shift(position.level)
                 position.table = tables.rules.tableBase(entry)
                 position.level = position.level.below ?? .table
+                caches.structures?.insert(address, shift: shift, pcid: currentPCID, position)
             }
         }
     }
@@ -141,12 +160,15 @@ extension Processor {
         {
             bits |= TranslationBits.traced
         }
-        var base = tables.rules.leafBase(leaf, at: position.level)
+        var found = Translation(
+            base: tables.rules.leafBase(leaf, at: position.level), level: position.level,
+            bits: bits)
         if tables.rules.form == .twoLevel && position.level == .directory {
-            // 4 MiB: cached as the half of 2 MiB that was used (see `dropPage`).
-            base |= address & PageLevel.directory.entrySpan
+            // 4 MiB: cached as the half of 2 MiB that was used.
+            found.base |= address & PageLevel.directory.entrySpan
+            found.pageShift = UInt8(truncatingIfNeeded: tables.rules.form.shift(.directory))
         }
-        return Translation(base: base, level: position.level, bits: bits)
+        return found
     }
 
     /// What entries of the guest's tables mean in the present mode; nil without paging.
@@ -194,10 +216,11 @@ extension Processor {
         if form == .twoLevel {
             done = memory.compareAndSwap(
                 at: MachineAddress(slot), expected: UInt32(truncatingIfNeeded: old.rawValue),
-                desired: UInt32(truncatingIfNeeded: new.rawValue))
+                desired: UInt32(truncatingIfNeeded: new.rawValue), by: .walker(index))
         } else {
             done = memory.compareAndSwap(
-                at: MachineAddress(slot), expected: old.rawValue, desired: new.rawValue)
+                at: MachineAddress(slot), expected: old.rawValue, desired: new.rawValue,
+                by: .walker(index))
         }
         if done, unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.code != 0 {
             memory.codeWritten(slot, size: Int(form.entryBytes))
@@ -210,10 +233,9 @@ extension Processor {
         _ address: UInt64, _ kind: AccessKind, _ tables: WalkedTables, present: Bool,
         reserved: Bool
     ) -> Translation? {
-        // A fault ends whatever is cached for the page (SDM Vol. 3A §4.10.4.1).
-        if !dropPage(address, pcid: currentPCID, global: false) {
-            blocks.flushLookups(ofPage: address)
-        }
+        if kind.contains(.silent) { return nil }
+        faultedAccess = (address, kind)
+        caches.faulted(at: address, pcid: currentPCID)
         if tables.isShadow {
             _ = core.exitBefore(.pageFault(GuestVirtualAddress(address), kind))
             return nil
