@@ -26,7 +26,7 @@ import X86
 /// while hypervisor.handle(processor.run(until: limit), processor: 0) {}
 /// ```
 ///
-/// *Caveats.* One host thread at a time. 4-level paging only, as the processor.
+/// *Caveats.* One host thread at a time.
 public final class Hypervisor {
     /// How memory is virtualized.
     public let technique: Technique
@@ -158,10 +158,10 @@ public final class Hypervisor {
         case .invalidatePCID:
             drain(.invalidatePCID)
             resyncAll()
-        case .pagingModeChanged(let cr0, _, let efer):
+        case .pagingModeChanged(let cr0, _, _):
             drain(.pagingModeChanged)
             resyncAll()
-            pagingModeChanged(from: cr0, efer, processor)
+            pagingModeChanged(from: cr0, processor)
         case .bufferThreshold:
             drain(.bufferThreshold)
         case .bufferFull:
@@ -280,7 +280,7 @@ public final class Hypervisor {
         let resolution = mmu.resolve(address, access, processor.guestMode, processor: number)
         switch resolution {
         case .hidden, .tableWrite, .unsynced:
-            processor.control.paging = .shadow(root: mmu.liveRoot(processor: number))
+            setRoot(mmu, number)
             // Where the step meets a hidden fault on its way, it goes on completing.
             if resolution == .tableWrite { processor.control.completesProtectedWrites = true }
         case .injected(let error):
@@ -292,21 +292,22 @@ public final class Hypervisor {
 
     private func loadRoot(_ number: Int) {
         guard let mmu else { return }
-        let root = mmu.loadRoot(processor: number, mode: processors[number].guestMode)
-        processors[number].control.paging = .shadow(root: root)
+        _ = mmu.loadRoot(processor: number, mode: processors[number].guestMode)
+        setRoot(mmu, number)
     }
 
-    private func pagingModeChanged(from cr0: UInt64, _ efer: UInt64, _ number: Int) {
+    /// Has a processor walk the live root.
+    private func setRoot(_ mmu: ShadowMMU, _ number: Int) {
+        processors[number].control.paging = .shadow(
+            root: mmu.liveRoot(processor: number), top: mmu.liveTop(processor: number))
+    }
+
+    private func pagingModeChanged(from cr0: UInt64, _ number: Int) {
         guard let mmu else { return }
-        let processor = processors[number]
         mmu.forgetRoots(processor: number)
-        if (efer ^ processor.efer) & EFER.executeDisableEnable != 0 {
-            // XD is a right on one side of the change, and a reserved bit on the other.
-            mmu.dropAll()
-            for other in processors.indices where other != number { loadRoot(other) }
-        }
         loadRoot(number)
         // Without paging no tables are cached; with a shadow, the identity map may be.
+        let processor = processors[number]
         if (cr0 ^ processor.cr0) & CR0.paging != 0 { processor.invalidateAll() }
     }
 }
@@ -341,8 +342,9 @@ extension Processor {
     /// What of the processor's present state decides how a translation is made.
     var guestMode: GuestMode {
         GuestMode(
-            cr0: cr0, cr3: cr3, cr4: cr4, efer: efer, alignmentCheck: alignmentCheckFlag,
-            physicalAddressBits: model.physicalAddressBits,
+            cr0: cr0, cr3: cr3, cr4: cr4, efer: efer, pointers: pointers,
+            alignmentCheck: alignmentCheckFlag,
+            physicalAddressBits: pagingRules?.physicalAddressBits ?? model.physicalAddressBits,
             hasGigabytePages: model.hasGigabytePages)
     }
 }

@@ -30,7 +30,7 @@ extension ShadowMMU {
     }
 
     /// Whether all uses of the frame as a table are at the lowest level.
-    private func isLowestAlone(_ frame: UInt64) -> Bool {
+    func isLowestAlone(_ frame: UInt64) -> Bool {
         var page = frames[Int(frame)].shadows
         while page != 0 {
             if pages[page].level != .table { return false }
@@ -195,9 +195,7 @@ extension ShadowMMU {
         let page = page(ofSlot: slot)
         let level = pages[page].level
         let address = below | UInt64(slot & 511) << level.shift
-        if level == .pml4 {
-            return addPending(UInt64(bitPattern: Int64(bitPattern: address << 16) >> 16))
-        }
+        if pages[page].isRoot { return addPending(pages[page].linearAddress(address)) }
         var parent = pages[page].parents
         while parent != 0 && !pendingAll {
             budget -= 1
