@@ -23,7 +23,8 @@ struct PropertyTests {
     func randomEdits(seed: UInt64, policy: Policy) throws {
         var random = Generator(state: seed &* 0x9e37_79b9_7f4a_7c15)
         // Small pools reclaim, large ones do not.
-        let machine = try M(shadowPages: seed % 2 == 0 ? 14 : 128, policy: policy)
+        let few = ShadowMMU.leastPages(processors: 1, policy: policy) + 5
+        let machine = try M(shadowPages: seed % 2 == 0 ? few : 128, policy: policy)
         let first: UInt64 = 0x300
         let tables: UInt64 = 24
         // A few addresses per level, so that accesses meet edits.
@@ -87,11 +88,17 @@ struct PropertyTests {
                 machine.poke(table.rawValue, entry())
                 machine.mmu.guestMemoryWritten(table..<table + 8)
             }
+            if policy.nesting != nil && step % 30 == 29 { machine.load() }
             if step % 100 == 99 { machine.verify("seed \(seed) step \(step)") }
         }
         #expect(reached > 100 && faulted > 100)
         switch policy.protection {
         case .recorded: #expect(machine.mmu.ledger.recordsDrained > 250)
+        case .readOnly where policy.nesting != nil:
+            #expect(machine.mmu.ledger.tableWrites.sum > 100)
+            #expect(machine.mmu.ledger.tablesNested > 20)
+            #expect(machine.mmu.ledger.tablesReturned > 10)
+            #expect(machine.mmu.ledger.watchesEnded > 10)
         case .readOnly:
             #expect(machine.mmu.ledger.tableWrites.sum > 250)
             #expect((machine.mmu.ledger.tablesUnsynced > 0) == policy.unsyncsLeafTables)

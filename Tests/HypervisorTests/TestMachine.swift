@@ -15,6 +15,8 @@ final class TestMachine: TranslationCacheControl {
         var dirty: Bool
         var traced: Bool
         var global: Bool
+        /// Of a translation that the guest's own tables gave: the bytes of its page; else 0.
+        var nestedSpan: UInt64 = 0
         /// A protected page: T, and D clear.
         var isProtected: Bool { traced && !dirty }
     }
@@ -36,7 +38,11 @@ final class TestMachine: TranslationCacheControl {
     /// The policies with a shadow, for tests of what each must do.
     static let policies: [Policy] = [
         .shadow(.recorded), .shadow(.readOnly), .shadow(.readOnly, unsyncsLeafTables: true),
+        agile,
     ]
+    /// Tables nest at the third write and are looked at with every other load of a root.
+    static let agile = Policy.agile(
+        (try? NestingParameters(writes: 3, quiet: 2)) ?? .standard)
 
     let memory: MachineMemory
     let policy: Policy
@@ -47,6 +53,9 @@ final class TestMachine: TranslationCacheControl {
     /// Runs once at the next invalidation: what another processor could do just before it.
     var atInvalidation: (() -> Void)?
     var invalidations = 0
+    /// Whether the access is let through protected pages, and what was written to such.
+    var isCompleting = false
+    var completed: [UInt64] = []
     /// The next free guest frame for tables.
     var nextFrame: UInt64 = 0x100
     let root: UInt64
@@ -143,14 +152,19 @@ final class TestMachine: TranslationCacheControl {
     func load(_ processor: Int = 0) {
         drain(.rootLoaded)
         _ = mmu.loadRoot(processor: processor, mode: mode)
+        if policy.nesting != nil { _ = mmu.secondDimension() }
     }
 
     /// INVLPG: the processor drops the page, and exits.
     func invalidatePage(_ address: UInt64) {
         cache[address >> 12] = nil
+        // All parts of a page that is large in the guest's tables alone.
+        for (page, found) in cache where found.nestedSpan != 0 {
+            if (page << 12 ^ address) & ~(found.nestedSpan - 1) == 0 { cache[page] = nil }
+        }
         if policy.protection == .recorded {
             drain(.invalidatePage)
-        } else {
+        } else if policy.exitsOnInvalidation {
             mmu.invalidated(GuestVirtualAddress(address), processor: 0)
         }
     }
@@ -166,7 +180,8 @@ final class TestMachine: TranslationCacheControl {
 
     /// Accesses an address; the machine address, or the fault that the guest gets.
     func access(_ address: UInt64, _ kind: AccessKind = []) -> Result<UInt64, Fault> {
-        translate(address, kind).map { $0.machinePage | address & 0xfff }
+        defer { endStep() }
+        return translate(address, kind).map { $0.machinePage | address & 0xfff }
     }
 
     /// The guest-physical address that an access reaches; nil for a fault.
@@ -189,7 +204,8 @@ final class TestMachine: TranslationCacheControl {
         let machine = found.machinePage | address & 0xfff
         if found.traced && !found.isProtected { record(machine | 3, processor) }
         memory.store(value, at: MachineAddress(machine))
-        if found.isProtected { mmu.applyCompleted([machine | 3]) }
+        if found.isProtected { completed.append(machine | 3) }
+        endStep()
     }
 
     /// Stores half a quadword.
@@ -198,7 +214,20 @@ final class TestMachine: TranslationCacheControl {
         let machine = found.machinePage | address & 0xfff
         if found.traced && !found.isProtected { record(machine & ~7 | 2, 0) }
         memory.store(value, at: MachineAddress(machine))
-        if found.isProtected { mmu.applyCompleted([machine & ~7 | 2]) }
+        if found.isProtected { completed.append(machine & ~7 | 2) }
+        endStep()
+    }
+
+    /// The step is over: what was written to protected pages is applied.
+    private func endStep() {
+        isCompleting = false
+        applyCompleted()
+    }
+
+    private func applyCompleted() {
+        if completed.isEmpty { return }
+        mmu.applyCompleted(completed)
+        completed = []
     }
 
     private func record(_ record: UInt64, _ processor: Int) {
@@ -218,29 +247,38 @@ final class TestMachine: TranslationCacheControl {
     struct Fault: Error { var error: PageFaultError }
 
     private func translate(_ address: UInt64, _ kind: AccessKind) -> Result<Cached, Fault> {
-        for _ in 0..<4 {
+        for _ in 0..<24 {
             if let found = cache[address >> 12], permits(found, kind) { return .success(found) }
             cache[address >> 12] = nil
-            if let found = walkShadow(address), permits(found, kind) {
+            let answer: FaultResolution
+            switch walk(address, kind) {
+            case .found(let found) where permits(found, kind):
                 cache[address >> 12] = found
                 return .success(found)
+            case .found(let found)
+            where isCompleting && kind.contains(.write) && found.isProtected:
+                // One access is let through; nothing of it is cached.
+                return .success(found)
+            case .found, .miss:
+                applyCompleted()
+                drain(.pageFault)
+                answer = mmu.resolve(GuestVirtualAddress(address), kind, mode, processor: 0)
+            case .second(let physical, let kind):
+                applyCompleted()
+                answer = mmu.resolveSecondDimension(GuestPhysicalAddress(physical), kind)
+            case .fault(let error): return .failure(Fault(error: error))
             }
-            drain(.pageFault)
-            let answer = mmu.resolve(GuestVirtualAddress(address), kind, mode, processor: 0)
             switch answer {
             case .hidden, .unsynced: break
             case .injected(let error): return .failure(Fault(error: error))
-            case .tableWrite:
-                // One access is let through; nothing of it is cached.
-                guard let found = walkShadow(address), found.isProtected else { continue }
-                return .success(found)
+            case .tableWrite: isCompleting = true
             }
         }
         Issue.record("no progress at \(String(address, radix: 16))")
         return .failure(Fault(error: []))
     }
 
-    /// What the shadow says now of an address.
+    /// What the shadow says now of an address; nil also where the guest's own tables say it.
     func walkShadow(_ address: UInt64) -> Cached? {
         var table = mmu.liveRoot(processor: 0).rawValue
         var writable = true
@@ -256,6 +294,7 @@ final class TestMachine: TranslationCacheControl {
             user = user && raw & 4 != 0
             executeDisable = executeDisable || raw >> 63 != 0
             let base = raw & 0x000f_ffff_ffff_f000
+            if isSwitch(raw, shift) { return nil }
             if shift == 12 || raw & Self.large != 0 {
                 return Cached(
                     machinePage: base + address & ((1 << shift) - 1) & ~0xfff, writable: writable,
@@ -302,6 +341,10 @@ final class TestMachine: TranslationCacheControl {
                 "\(comment) at \(String(address, radix: 16))", sourceLocation: sourceLocation)
         }
         for (page, found) in cache {
+            if found.nestedSpan != 0 {
+                verifyNested(found, comment, sourceLocation)
+                continue
+            }
             guard let shadow = walkShadow(page << 12) else {
                 Issue.record(
                     "\(comment) cached without shadow at page \(String(page, radix: 16))",
@@ -363,7 +406,7 @@ final class TestMachine: TranslationCacheControl {
             if shift == 12 || raw & Self.large != 0 {
                 found.append(address)
                 if shift > 12 { found.append(address + (1 << shift) - 4096) }
-            } else {
+            } else if !isSwitch(raw, shift) {
                 collect(raw & 0x000f_ffff_ffff_f000, shift - 9, address, &found)
             }
         }

@@ -111,7 +111,7 @@ extension ShadowMMU {
         let isLeaf = shadow.isLeaf(at: level)
         switch meaning(guest, level) {
         case .table(let frame, let rights) where !isLeaf:
-            let page = child(shadow)
+            let page = child(slot, shadow)
             if !pages[page].isDirect && pages[page].guestFrame == frame {
                 _ = setLink(slot, page, rights)
                 return
@@ -122,7 +122,7 @@ extension ShadowMMU {
                 return
             }
         case .page(let frame, let rights):
-            let page = child(shadow)
+            let page = child(slot, shadow)
             let state = pages[page]
             if let below = level.below, state.isDirect, state.guestFrame == frame,
                 state.flags == Self.splitRole(frame, below, rights).flags

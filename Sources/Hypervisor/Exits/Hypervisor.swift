@@ -12,7 +12,8 @@ import X86
 /// `Policy` says both. Under `bare` the processor walks the guest's own tables and nothing exits.
 /// Under `traced` it walks `ShadowMMU`'s tables, and each coherency-inducing operation exits to
 /// have the guest write buffers drained. Under `trap` it walks them too, and each write to a guest
-/// table exits instead; under `unsync`, of a table of the lowest level only the first. Under
+/// table exits instead; under `unsync`, of a table of the lowest level only the first; under `agile`
+/// until there were many, from when on the processor walks that table itself. Under
 /// `nested` the processor walks the guest's tables, and `ShadowMMU` holds the second dimension,
 /// which is the identity map that a guest without paging has for a shadow.
 ///
@@ -137,8 +138,14 @@ public final class Hypervisor {
             case .tableWrite, .unsynced: reason = .tableWrite
             case .hidden, .injected, .none: break
             }
-        case .secondDimensionFault(let address, _):
-            mmu?.resolveSecondDimension(address, processor: processor)
+        case .secondDimensionFault(let address, let access):
+            switch mmu?.resolveSecondDimension(address, access) {
+            case .tableWrite:
+                reason = .tableWrite
+                processors[processor].control.completesProtectedWrites = true
+            case .unsynced: reason = .tableWrite
+            case .hidden, .injected, .none: break
+            }
         case .rootLoaded:
             drain(.rootLoaded)
             resyncAll()
@@ -225,7 +232,7 @@ public final class Hypervisor {
         let resolution = mmu.resolve(address, access, processor.guestMode, processor: number)
         switch resolution {
         case .hidden, .tableWrite, .unsynced:
-            processor.control.paging = .shadow(root: mmu.liveRoot(processor: number))
+            processor.control.paging = scheme(mmu.liveRoot(processor: number))
             // Where the step meets a hidden fault on its way, it goes on completing.
             if resolution == .tableWrite { processor.control.completesProtectedWrites = true }
         case .injected(let error):
@@ -238,7 +245,13 @@ public final class Hypervisor {
     private func loadRoot(_ number: Int) {
         guard let mmu else { return }
         let root = mmu.loadRoot(processor: number, mode: processors[number].guestMode)
-        processors[number].control.paging = .shadow(root: root)
+        processors[number].control.paging = scheme(root)
+    }
+
+    /// What a processor walks whose shadow begins at `root`.
+    private func scheme(_ root: MachineAddress) -> PagingScheme {
+        guard let mmu, policy.nesting != nil else { return .shadow(root: root) }
+        return .agile(root: root, second: mmu.secondDimension())
     }
 
     private func pagingModeChanged(from cr0: UInt64, _ efer: UInt64, _ number: Int) {

@@ -24,6 +24,11 @@ package enum Violation: Equatable, Sendable {
     case leakedPages(live: UInt64, listed: UInt64, free: UInt64)
     /// An unsynced frame is not in the list at its place, or is no table of the lowest level alone.
     case wrongUnsync(frame: UInt64)
+    /// A nested frame is not in the list at its place, is no table, or is a root; or a frame is
+    /// watched and not nested.
+    case wrongNesting(frame: UInt64)
+    /// The shadow page of a nested table has entries.
+    case nestedEntries(page: UInt32)
     /// Invalidations were left undone.
     case pendingInvalidations
 }
@@ -56,6 +61,7 @@ struct Auditor {
         }
         checkTraceCounts()
         checkUnsynced()
+        checkNested()
         checkPool()
         return violations
     }
@@ -84,7 +90,8 @@ struct Auditor {
                 let level = mmu.pages[mmu.page(ofSlot: slot)].level
                 let entry = mmu.shadowEntry(slot)
                 let belongs =
-                    entry.isPresent && !entry.isLeaf(at: level) && mmu.child(entry) == page
+                    entry.isPresent && !entry.isLeaf(at: level)
+                    && mmu.child(slot, entry) == page
                 guard note(slot, previous, belongs) else { break }
                 previous = slot
                 slot = mmu.links[slot].next
@@ -133,6 +140,9 @@ struct Auditor {
             checkMeaning(slot, entry, state, index)
         }
         if present != Int(state.present) { violations.append(.wrongCount(page: page)) }
+        if !state.isDirect && mmu.frames[Int(state.guestFrame)].nested != 0 && present != 0 {
+            violations.append(.nestedEntries(page: page))
+        }
     }
 
     private mutating func checkTrace(_ slot: UInt32, _ entry: PagingEntry, _ level: PageLevel) {
@@ -140,13 +150,17 @@ struct Auditor {
         let count = level.entrySpan / pageSize
         let isRAM = mmu.tables.isRAM(frame)
         for each in frame..<frame + count {
+            let state = isRAM ? mmu.frames[Int(each)] : FrameState()
+            let isGuardedTable =
+                state.shadows != 0 && state.unsynced == 0
+                && (state.nested == 0 || state.isWatched)
             // Read-only, T stands for a D that the leaf would have, and a clean one has neither.
             let isGuarded =
                 mmu.policy.protection == .recorded ? entry.isTraced : !entry.isDirty
             let isRight =
-                mmu.isTraced(each) && mmu.frames[Int(each)].unsynced == 0
+                isGuardedTable
                 ? isGuarded && level == .table
-                : !entry.isTraced && (level == .table || !mmu.isTraced(each))
+                : !entry.isTraced && (level == .table || state.shadows == 0)
             if !isRight || mmu.tables.isRAM(each) != isRAM {
                 violations.append(.wrongTrace(slot: slot))
                 return
@@ -186,7 +200,7 @@ struct Auditor {
                 isRight && isGuestLeaf && entry.rawValue & inLeaf == guest.rawValue & inLeaf
                 && mmu.guestFrame(entry, level) << 12 == guest.leafBase(at: level)
         } else {
-            let page = mmu.child(entry)
+            let page = mmu.child(slot, entry)
             guard page > 0, page < mmu.firstUnused, mmu.pages[page].isInUse,
                 mmu.pages[page].levelNumber == state.levelNumber &- 1
             else {
@@ -197,6 +211,12 @@ struct Auditor {
             isRight =
                 isRight && entry.rawValue & rights == guest.rawValue & rights
                 && child.isDirect == isGuestLeaf
+            // Of a nested table, the processor is led to the guest's.
+            let isNested = !child.isDirect && mmu.frames[Int(child.guestFrame)].nested != 0
+            let target = isNested ? mmu.tables.firstGuestFrame + child.guestFrame : nil
+            isRight =
+                isRight && entry.isSwitch == isNested
+                && entry.addressField == (target.map { $0 << 12 } ?? mmu.address(of: page))
             if isGuestLeaf {
                 isRight =
                     isRight && child.guestFrame << 12 == guest.leafBase(at: level)
@@ -218,7 +238,9 @@ struct Auditor {
         var gigabytes = [Int](repeating: 0, count: mmu.tracedInGigabyte.count)
         for region in 0..<mmu.tracedInDirectory.count {
             let first = UInt64(region) << 9
-            let traced = (first..<first + 512).count { mmu.isTraced($0) }
+            let traced = (first..<first + 512).count {
+                mmu.tables.isRAM($0) && mmu.frames[Int($0)].shadows != 0
+            }
             if traced != Int(mmu.tracedInDirectory[region]) {
                 violations.append(.wrongTraceCount(region: UInt64(region)))
             }
@@ -243,6 +265,26 @@ struct Auditor {
         }
         for frame in mmu.unsynced where mmu.frames[Int(frame)].unsynced == 0 {
             violations.append(.wrongUnsync(frame: UInt64(frame)))
+        }
+    }
+
+    private mutating func checkNested() {
+        for frame in 0..<Int(mmu.tables.frameLimit) {
+            let state = mmu.frames[frame]
+            let place = Int(state.nested)
+            if place == 0 {
+                if state.isWatched { violations.append(.wrongNesting(frame: UInt64(frame))) }
+                continue
+            }
+            if state.shadows == 0 || place > mmu.nested.count
+                || Int(mmu.nested[place - 1]) != frame
+                || mmu.findIndirect(UInt64(frame), .pml4) != nil
+            {
+                violations.append(.wrongNesting(frame: UInt64(frame)))
+            }
+        }
+        for frame in mmu.nested where mmu.frames[Int(frame)].nested == 0 {
+            violations.append(.wrongNesting(frame: UInt64(frame)))
         }
     }
 

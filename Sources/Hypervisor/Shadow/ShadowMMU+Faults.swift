@@ -9,7 +9,8 @@ package enum FaultResolution: Equatable, Sendable {
     /// The guest writes to a protected table: the shadow permits all but that, and the processor
     /// is to complete the write.
     case tableWrite
-    /// The guest writes to a protected table, and may do so freely from now on.
+    /// The guest writes to a protected table, and may do so freely from now on: it is unsynced, or
+    /// nested.
     case unsynced
 }
 
@@ -40,14 +41,11 @@ extension ShadowMMU {
                 madeDirty = dirtied
             }
         }
-        let changed = install(address, mode, processor: processor)
-        if policy.protection == .readOnly, access.contains(.write), isProtected(frame),
-            let level = lowestLevel(frame)
-        {
-            ledger.tableWrites[level] &+= 1
-            guard canUnsync(frame) else { return .tableWrite }
-            unsync(frame)
-            return .unsynced
+        var (changed, reachesPage) = install(address, mode, processor: processor)
+        // Where the path ends in a nested table, the second dimension guards the frame.
+        if reachesPage, access.contains(.write), let answer = writeToProtected(frame) {
+            guard answer == .hidden else { return answer }
+            changed = true
         }
         ledger.hiddenFaults &+= 1
         if madeDirty { ledger.dirtyFaults &+= 1 }
@@ -59,27 +57,48 @@ extension ShadowMMU {
         return .hidden
     }
 
+    /// What becomes of a permitted write to a frame that is kept from being written unnoticed; nil
+    /// where it is not.
+    func writeToProtected(_ frame: UInt64) -> FaultResolution? {
+        guard policy.protection == .readOnly, isProtected(frame) else { return nil }
+        guard let level = lowestLevel(frame) else {
+            endWatch(frame)
+            return .hidden
+        }
+        ledger.tableWrites[level] &+= 1
+        if canUnsync(frame) {
+            unsync(frame)
+        } else if isToBeNested(frame) {
+            nest(frame)
+        } else {
+            return .tableWrite
+        }
+        return .unsynced
+    }
+
     /// Brings the shadow's path to an address up to what the guest's tables say now.
     ///
     /// Entries are read after the table that holds them has become traced, so that no change can
     /// be missed. Where one is no longer present, the access faults again.
+    /// - Returns: whether it changed anything, and whether the path ends in a leaf: not where the
+    ///   tables end it, nor where it goes on in a nested table.
     private func install(
         _ address: GuestVirtualAddress, _ mode: GuestMode, processor: Int
-    ) -> Bool {
+    ) -> (changed: Bool, reachesPage: Bool) {
         var page = root(mode)
         // The same as before, unless all was dropped since it was loaded.
         var changed = liveRoots[processor] != page
         liveRoots[processor] = page
-        guard page != 0 else { return changed }
+        guard page != 0 else { return (changed, false) }
         while !pages[page].isDirect {
             let level = pages[page].level
             let index = address.index(at: level)
             let slot = slot(page, index)
             let entry = PagingEntry(tables.guestEntry(pages[page].guestFrame, index))
-            guard let meaning = meaning(entry, level) else { return changed }
+            guard let meaning = meaning(entry, level) else { return (changed, false) }
             switch meaning {
             case .table(let frame, let rights):
-                guard let below = level.below else { return changed }
+                guard let below = level.below else { return (changed, false) }
                 let child = indirectPage(frame, below)
                 use(child)
                 if pages[child].present != 0 && !isLinked(slot, to: child) {
@@ -87,19 +106,20 @@ extension ShadowMMU {
                     resyncAll()
                 }
                 changed = setLink(slot, child, rights) || changed
+                if isNestedPage(child) { return (changed, false) }
                 page = child
             case .page(let frame, let rights):
                 if canMapLarge(frame, level) {
-                    return setLeaf(slot, level, frame, rights) || changed
+                    return (setLeaf(slot, level, frame, rights) || changed, true)
                 }
-                guard let below = level.below else { return changed }
+                guard let below = level.below else { return (changed, false) }
                 let child = directPage(Self.splitRole(frame, below, rights))
                 use(child)
                 changed = setLink(slot, child, rights) || changed
                 page = child
             }
         }
-        return installDirect(page, address) || changed
+        return (installDirect(page, address) || changed, true)
     }
 
     /// Completes the path below a direct page.

@@ -41,6 +41,7 @@ extension ShadowMMU {
         tracedInGigabyte[Int(frame >> 18)] &-= 1
         // What is cached with T would go on to be recorded.
         forgetUnsynced(frame)
+        forgetNested(frame)
         renewLeaves(frame)
         merge(frame & ~0x1ff, .directory)
         merge(frame & ~0x3_ffff, .directoryPointer)
@@ -49,7 +50,10 @@ extension ShadowMMU {
     /// Whether the leaves of the guest frame keep writes from passing unnoticed.
     @inline(__always)
     func isProtected(_ frame: UInt64) -> Bool {
-        isTraced(frame) && frames[Int(frame)].unsynced == 0
+        guard tables.isRAM(frame) else { return false }
+        let state = frames[Int(frame)]
+        if state.nested != 0 { return state.isWatched }
+        return state.shadows != 0 && state.unsynced == 0
     }
 
     /// Brings the 4 KiB leaves that map a frame to what its protection asks for now, and makes
@@ -143,6 +147,11 @@ extension ShadowMMU {
         let level = pages[page].level
         let address = below | UInt64(slot & 511) << level.shift
         if level == .pml4 {
+            if pages[page].isDirect && policy.nesting != nil {
+                // The second dimension: which virtual addresses lead here is not known.
+                pendingAll = true
+                return
+            }
             return addPending(UInt64(bitPattern: Int64(bitPattern: address << 16) >> 16))
         }
         var parent = pages[page].parents

@@ -29,6 +29,8 @@ package struct Policy: Equatable, Sendable {
     /// *unsynced*: later writes pass unnoticed, and what may have changed is re-read at operations
     /// that end staleness.
     package var unsyncsLeafTables = false
+    /// When a protected table becomes *nested*, and when it returns; nil: never.
+    package var nesting: NestingParameters?
     /// Whether INVLPG and INVPCID exit: something may be left to do at them.
     package var exitsOnInvalidation: Bool
     /// The guest write buffers, where writes are recorded.
@@ -42,6 +44,13 @@ package struct Policy: Equatable, Sendable {
             walked: .shadow, protection: protection, unsyncsLeafTables: unsyncsLeafTables,
             exitsOnInvalidation: protection == .recorded || unsyncsLeafTables, trace: nil)
     }
+
+    /// Shadow tables that are protected, and nested where they are written often.
+    package static func agile(_ nesting: NestingParameters) -> Policy {
+        Policy(
+            walked: .shadow, protection: .readOnly, nesting: nesting, exitsOnInvalidation: false,
+            trace: nil)
+    }
 }
 
 extension Technique {
@@ -53,6 +62,7 @@ extension Technique {
                 walked: .guest, protection: .recorded, exitsOnInvalidation: false, trace: nil)
         case .trap: .shadow(.readOnly)
         case .unsync: .shadow(.readOnly, unsyncsLeafTables: true)
+        case .agile(let parameters): .agile(parameters)
         case .nested:
             Policy(
                 walked: .nested, protection: .recorded, exitsOnInvalidation: false, trace: nil)

@@ -2,7 +2,8 @@
 /// guest changed its page tables.
 ///
 /// The textual form is the technique's name, followed by its parameters:
-/// `bare`, `trap`, `unsync`, `nested`, `traced`, `traced,capacity=4096,threshold=256,coalesce=1`.
+/// `bare`, `trap`, `unsync`, `nested`, `agile,writes=8,quiet=64`,
+/// `traced,capacity=4096,threshold=256,coalesce=1`; parameters that are left out have defaults.
 public enum Technique: Equatable, Sendable, CustomStringConvertible {
     /// The processor walks the guest's own tables; guest physical is machine. The baseline.
     case bare
@@ -14,6 +15,9 @@ public enum Technique: Equatable, Sendable, CustomStringConvertible {
     /// The processor walks the guest's own tables and a second dimension, guest-physical →
     /// machine. Nothing of the guest's paging exits.
     case nested
+    /// As `trap`, but a table that is written often is walked by the processor itself, with all
+    /// below it, as under `nested`.
+    case agile(NestingParameters)
     /// Shadow page tables, kept coherent by the traced-write facility.
     case traced(TraceParameters)
 
@@ -24,6 +28,9 @@ public enum Technique: Equatable, Sendable, CustomStringConvertible {
         switch name {
         case "traced":
             self = .traced(try TraceParameters(parsing: parts.dropFirst()))
+            return
+        case "agile":
+            self = .agile(try NestingParameters(parsing: parts.dropFirst()))
             return
         case "bare": self = .bare
         case "trap": self = .trap
@@ -42,6 +49,7 @@ public enum Technique: Equatable, Sendable, CustomStringConvertible {
         case .trap: "trap"
         case .unsync: "unsync"
         case .nested: "nested"
+        case .agile(let parameters): "agile," + parameters.description
         case .traced(let parameters): "traced," + parameters.description
         }
     }
@@ -129,12 +137,16 @@ public enum TechniqueError: Error, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .unknownTechnique(let name):
-            "unknown technique '\(name)': give bare, trap, unsync, traced or nested"
+            "unknown technique '\(name)': give bare, trap, unsync, traced, nested or agile"
         case .unknownParameter(let technique, let parameter):
-            technique == "traced"
-                ? "technique traced takes capacity, threshold and coalesce, each once,"
+            switch technique {
+            case "traced":
+                "technique traced takes capacity, threshold and coalesce, each once,"
                     + " not '\(parameter)'"
-                : "technique \(technique) takes no parameters, not '\(parameter)'"
+            case "agile":
+                "technique agile takes writes and quiet, each once, not '\(parameter)'"
+            default: "technique \(technique) takes no parameters, not '\(parameter)'"
+            }
         case .badValue(let parameter, let value, let expected):
             "\(parameter) cannot be '\(value)': give \(expected)"
         }

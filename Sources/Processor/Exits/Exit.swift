@@ -20,10 +20,10 @@ public enum Exit: Equatable, Sendable {
     /// Fault-like; the machine cannot go on.
     case unsupported(UnsupportedFeature)
     /// A walk of the shadow tables found no translation that permits the access, or found a leaf
-    /// whose D is clear for a write. Fault-like; only under `PagingScheme.shadow`.
+    /// whose D is clear for a write. Fault-like; only under `PagingScheme.shadow` and `agile`.
     case pageFault(GuestVirtualAddress, AccessKind)
     /// The second dimension does not map the guest-physical address, or not for this kind of
-    /// access. Fault-like; only under `PagingScheme.nested`.
+    /// access. Fault-like; only under `PagingScheme.nested` and `agile`.
     case secondDimensionFault(GuestPhysicalAddress, AccessKind)
     /// MOV to CR3, or a task switch, loaded a root. Trap-like. `flushed`: the translations of the
     /// new PCID were invalidated (bit 63 of the source was clear).

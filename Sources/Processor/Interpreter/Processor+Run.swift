@@ -23,6 +23,7 @@ extension Processor {
             if let exit = betweenInstructions(limit) { return exit }
             guard let block = block(at: core.state.rip), let count = permittedCount(block) else {
                 if let exit = deliverPending() { return exit }
+                if control.completesProtectedWrites { return endCompletion() }
                 standstills += 1
                 if standstills == Self.standstillsPerEntry { return .stopped }
                 continue

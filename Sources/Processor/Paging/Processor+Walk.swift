@@ -7,7 +7,7 @@ extension Processor {
     /// Walks the tables for an access of `kind`, setting A and D as it goes.
     /// - Returns: the translation; nil after raising #PF (guest's tables) or an exit (shadow).
     func walk(_ address: UInt64, _ kind: AccessKind) -> Translation? {
-        let isShadow: Bool
+        let beginsInShadow: Bool
         let root: UInt64
         /// The second dimension's root; nil: there is none.
         var second: UInt64?
@@ -19,7 +19,7 @@ extension Processor {
                 }
                 second = base.rawValue
             }
-            isShadow = false
+            beginsInShadow = false
             root = core.state.cr3 & guestAddressMask
             if core.state.cr4 & CR4.physicalAddressExtension == 0
                 || core.state.efer & EFER.longModeActive == 0
@@ -29,10 +29,17 @@ extension Processor {
                 return nil
             }
         case .shadow(let base):
-            isShadow = true
+            beginsInShadow = true
             root = base.rawValue
+        case .agile(let base, let secondBase):
+            beginsInShadow = true
+            root = base.rawValue
+            second = secondBase.rawValue
         }
         restart: while true {
+            var isShadow = beginsInShadow
+            /// Whether `table` is a machine address, and not a guest-physical one.
+            var isMachine = isShadow || second == nil
             var table = root
             var level = PageLevel.pml4
             var writable = true
@@ -41,7 +48,7 @@ extension Processor {
             while true {
                 var slot = table + UInt64(GuestVirtualAddress(address).index(at: level)) * 8
                 let physicalSlot = slot
-                if let second {
+                if let second, !isMachine {
                     guard
                         let found = translateSecond(slot, second, write: false, kind)
                     else { return nil }
@@ -65,13 +72,21 @@ extension Processor {
                 executeDisable = executeDisable || entry.isExecuteDisabled
                 if !entry.isLeaf(at: level) {
                     if !entry.isAccessed {
-                        guard mayUpdate(physicalSlot, second, kind) else { return nil }
                         guard
-                            swapEntry(slot, raw, raw | PagingEntry.accessedBit)
+                            let update = mayUpdate(physicalSlot, isMachine ? nil : second, kind)
+                        else { return nil }
+                        guard
+                            swapEntry(slot, raw, raw | PagingEntry.accessedBit, update)
                         else { continue restart }
                     }
                     table = entry.addressField & addressMask(isShadow)
                     level = level.below ?? .table
+                    if isShadow && second != nil && entry.isSwitch {
+                        // This table is the guest's; what it names is guest-physical.
+                        isShadow = false
+                    } else {
+                        isMachine = isShadow || second == nil
+                    }
                     continue
                 }
                 guard
@@ -87,8 +102,9 @@ extension Processor {
                     if !isShadow { wanted |= PagingEntry.dirtyBit }
                 }
                 if wanted != raw {
-                    guard mayUpdate(physicalSlot, second, kind) else { return nil }
-                    guard swapEntry(slot, raw, wanted) else { continue restart }
+                    guard let update = mayUpdate(physicalSlot, isMachine ? nil : second, kind)
+                    else { return nil }
+                    guard swapEntry(slot, raw, wanted, update) else { continue restart }
                 }
                 var bits: UInt8 = 0
                 if writable { bits |= TranslationBits.writable }
@@ -106,19 +122,25 @@ extension Processor {
                 let found = Translation(
                     base: entry.leafBase(at: level) & addressMask(isShadow), level: level,
                     bits: bits)
-                guard let second else { return found }
+                guard let second, !isShadow else { return found }
                 return combine(found, address, second, kind)
             }
         }
     }
 
+    /// How an entry is written.
+    private enum Update { case plain, recorded }
+
     /// Whether the second dimension, where there is one, lets the guest entry be written; raises
     /// the exit if not. The walk read the entry through it, which is not counted again.
-    private func mayUpdate(_ slot: UInt64, _ second: UInt64?, _ kind: AccessKind) -> Bool {
-        guard let second else { return true }
+    private func mayUpdate(_ slot: UInt64, _ second: UInt64?, _ kind: AccessKind) -> Update? {
+        guard let second else { return .plain }
         let references = statistics.walkReferences
         defer { statistics.walkReferences = references }
-        return translateSecond(slot, second, write: true, kind) != nil
+        guard let found = translateSecond(slot, second, write: true, kind),
+            !found.isTraced || reserveRecords(Self.widestWrite)
+        else { return nil }
+        return found.isTraced ? .recorded : .plain
     }
 
     /// Bits of an address that the guest's entries may use.
@@ -141,9 +163,12 @@ extension Processor {
 
     /// Compare-and-swap of an entry in memory; it was readable, so it is memory or all ones (and
     /// then the walk ended).
-    private func swapEntry(_ slot: UInt64, _ old: UInt64, _ new: UInt64) -> Bool {
+    private func swapEntry(
+        _ slot: UInt64, _ old: UInt64, _ new: UInt64, _ update: Update
+    ) -> Bool {
         let done = memory.compareAndSwap(
             at: MachineAddress(slot), expected: old, desired: new)
+        if done && update == .recorded { record(slot, size: 8) }
         if done, unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.code != 0 {
             memory.codeWritten(slot, size: 8)
             core.leaveBlock()
