@@ -64,7 +64,8 @@ struct RunCommand: ParsableCommand {
     @Option(
         help: .init(
             """
-            The memory-virtualization technique: bare, trap, unsync, nested, or \
+            The memory-virtualization technique: bare, trap, unsync, nested, \
+            agile[,writes=N][,quiet=ROOTLOADS], or \
             traced[,capacity=BYTES][,threshold=RECORDS][,coalesce=N]. Default: traced.
             """, valueName: "technique"),
         transform: Technique.init(parsing:))

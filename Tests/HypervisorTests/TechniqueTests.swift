@@ -6,9 +6,16 @@ struct TechniqueTests {
     @Test("each technique is parsed from what it describes itself as")
     func roundTrip() throws {
         let parameters = try TraceParameters(capacity: 8192, threshold: 100, coalesce: 4)
-        for technique in [Technique.bare, .trap, .unsync, .nested, .traced(parameters)] {
+        let nesting = try NestingParameters(writes: 65_536, quiet: 1_000_000)
+        for technique in [
+            Technique.bare, .trap, .unsync, .nested, .agile(nesting), .traced(parameters),
+        ] {
             #expect(try Technique(parsing: technique.description) == technique)
         }
+        #expect(try Technique(parsing: "agile") == .agile(.standard))
+        #expect(
+            try Technique(parsing: "agile,quiet=7").description
+                == "agile,writes=\(NestingParameters.standard.writes),quiet=7")
         #expect(try Technique(parsing: "traced") == .traced(.standard))
     }
 
@@ -45,6 +52,25 @@ struct TechniqueTests {
                 try Technique(parsing: "traced," + bad)
             }
         }
+        for bad in [
+            "writes=0", "writes=65537", "writes", "writes=", "writes=-1", "writes=8k", "quiet=0",
+            "quiet=1000001", "quiet=18446744073709551616",
+        ] {
+            #expect(throws: TechniqueError.self, "\(bad)") {
+                try Technique(parsing: "agile," + bad)
+            }
+        }
+        for (bad, name) in [
+            ("capacity=4096", "capacity"), ("writes=1,writes=2", "writes"), ("", ""),
+            ("quiet=5,depth=2", "depth"),
+        ] {
+            #expect(
+                throws: TechniqueError.unknownParameter(technique: "agile", parameter: name)
+            ) { try Technique(parsing: "agile," + bad) }
+        }
+        #expect(
+            TechniqueError.unknownParameter(technique: "agile", parameter: "depth").description
+                == "technique agile takes writes and quiet, each once, not 'depth'")
         #expect(
             TechniqueError.badValue(parameter: "coalesce", value: "9", expected: "a number")
                 .description == "coalesce cannot be '9': give a number")

@@ -54,7 +54,7 @@ import X86
         }
         let bare = try run("bare")
         #expect(bare.0 == .debugExit(status: StartupGuest.status(processors: processors)))
-        for technique in ["traced", "trap", "unsync", "nested"] {
+        for technique in ["traced", "trap", "unsync", "nested", "agile,writes=2,quiet=3"] {
             let other = try run(technique)
             #expect(other.0 == bare.0, "\(technique)")
             #expect(other.1 == bare.1, "\(technique)")
@@ -77,7 +77,7 @@ import X86
 
     @Test(
         "code that one processor writes is what another executes next",
-        arguments: ["bare", "traced", "trap", "unsync", "nested"])
+        arguments: ["bare", "traced", "trap", "unsync", "nested", "agile,writes=2,quiet=3"])
     func crossModifiedCode(technique: String) throws {
         let pair = try ProcessorPair(technique)
         pair.put(
@@ -99,7 +99,7 @@ import X86
 
     @Test(
         "code in a page table changes for all when one processor's access sets A in it",
-        arguments: ["bare", "traced", "trap", "unsync", "nested"])
+        arguments: ["bare", "traced", "trap", "unsync", "nested", "agile,writes=2,quiet=3"])
     func walkerWritesCode(technique: String) throws {
         let pair = try ProcessorPair(technique)
         // As an entry: present, read-only, frame 0xc3d. As code: add eax, ebx; ret. With A: and.
@@ -121,7 +121,10 @@ import X86
 
     @Test(
         "INVLPG on one processor sees what another has stored into the page table",
-        arguments: ["bare", "traced", "traced,coalesce=0", "trap", "unsync", "nested"])
+        arguments: [
+            "bare", "traced", "traced,coalesce=0", "trap", "unsync", "nested",
+            "agile,writes=2,quiet=3",
+        ])
     func otherProcessorsRecord(technique: String) throws {
         let pair = try ProcessorPair(technique)
         pair.store(0x60_0003, at: ProcessorPair.entry)

@@ -16,6 +16,7 @@ import VirtualMachine
             Way(technique: "traced"),
             Way(technique: "traced,capacity=4096,threshold=8,coalesce=0"),
             Way(technique: "traced,capacity=4096", shadowBytes: 64 << 10),
+            Way(technique: "agile,writes=3,quiet=2"),
         ]
     }
 

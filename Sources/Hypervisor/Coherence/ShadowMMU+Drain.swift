@@ -40,6 +40,7 @@ extension ShadowMMU {
             if tables.isRAM(frame) {
                 let machine = MachineFrame(tables.firstGuestFrame &+ frame)
                 for cache in caches { cache.codeChanged(in: machine) }
+                endWatch(frame)
                 while address < next && isTraced(frame) {
                     syncEntry(frame, Int(address >> 3) & 511)
                     heat(frame, Int(address >> 3) & 511, weight: 1)
@@ -68,7 +69,7 @@ extension ShadowMMU {
         for record in records {
             let frame = record >> 12 &- tables.firstGuestFrame
             // An earlier one of them may have ended the frame's use as a table.
-            if isTraced(frame) { wasWritten(frame, record) }
+            if isTraced(frame) { wasWritten(frame, record) } else { endWatch(frame) }
         }
         flushInvalidations()
     }

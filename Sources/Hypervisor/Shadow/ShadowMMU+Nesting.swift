@@ -80,14 +80,13 @@ extension ShadowMMU {
         renewLeaves(frame)
     }
 
-    /// Takes a table back into the shadow, which is empty at first: it is protected when this
-    /// returns.
+    /// Takes a table back into the shadow, which is empty at first. The caller flushes
+    /// invalidations before an entry is read.
     func unnest(_ frame: UInt64) {
         forgetNested(frame)
         ledger.tablesReturned &+= 1
         relink(frame)
         renewLeaves(frame)
-        flushInvalidations()
     }
 
     /// Takes a frame out of the list, if it is in it; its leaves and parents are the caller's to
@@ -148,8 +147,9 @@ extension ShadowMMU {
         nestedHand += 1
     }
 
-    /// A watched table is written: it is not quiet.
+    /// A nested table was or is to be written: if it is watched, it is not quiet.
     func endWatch(_ frame: UInt64) {
+        guard tables.isRAM(frame), frames[Int(frame)].isWatched else { return }
         frames[Int(frame)].isWatched = false
         ledger.watchesEnded &+= 1
         renewLeaves(frame)

@@ -18,7 +18,10 @@ extension ShadowMMU {
     /// read from it from now on cannot change unrecorded.
     func indirectPage(_ frame: UInt64, _ level: PageLevel) -> UInt32 {
         // A root is what the processor's walk begins with.
-        if level == .pml4 && isNested(frame) { unnest(frame) }
+        if level == .pml4 && isNested(frame) {
+            unnest(frame)
+            flushInvalidations()
+        }
         if let page = findIndirect(frame, level) { return page }
         let page = allocate()
         pages[page].guestFrame = frame

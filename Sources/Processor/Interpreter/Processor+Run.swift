@@ -154,18 +154,22 @@ extension Processor {
         // platform does there, whether the slice ended here or with an exit.
         if core.state.retired >= limit { return .limit }
         if !core.state.interruptShadow {
+            var isDelivered = false
             if nmiRequested && !core.state.nmiBlocked {
                 nmiRequested = false
                 core.state.isHalted = false
                 if let exit = deliverNMI() { return exit }
+                isDelivered = true
             } else if interruptRequested && interruptsEnabled {
                 if let vector = platform.acknowledgeInterrupt(processor: index) {
                     core.state.isHalted = false
                     if let exit = deliverInterrupt(vector) { return exit }
+                    isDelivered = true
                 } else {
                     interruptRequested = false
                 }
             }
+            if isDelivered && control.completesProtectedWrites { return endCompletion() }
         }
         return core.state.isHalted ? .halted : nil
     }
