@@ -150,6 +150,14 @@ import X86
         return store(desired, at: address)
     }
 
+    /// The same for a 4-byte entry.
+    public func compareAndSwap(
+        at address: MachineAddress, expected: UInt32, desired: UInt32
+    ) -> Bool {
+        guard load(UInt32.self, at: address) == expected else { return false }
+        return store(desired, at: address)
+    }
+
     /// Copies bytes in; false, and nothing written, unless memory answers at all of them.
     @discardableResult
     public func write(_ bytes: Span<UInt8>, at address: MachineAddress) -> Bool {

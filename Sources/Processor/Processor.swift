@@ -139,6 +139,8 @@ import X86
     public var cr3: UInt64 { core.state.cr3 }
     public var cr4: UInt64 { core.state.cr4 }
     public var efer: UInt64 { core.state.efer }
+    /// The four pointer registers of PAE paging; they mean something only in that form.
+    public var pointers: SIMD4<UInt64> { core.state.pointers }
     public var rip: UInt64 { core.state.rip }
     /// The current privilege level, 0…3.
     public var privilegeLevel: UInt8 { core.state.cpl }

@@ -42,7 +42,7 @@ struct HypervisorTests {
     private func translate(_ address: UInt64, _ processor: Processor, _ memory: MachineMemory)
         -> UInt64?
     {
-        guard case .shadow(let root) = processor.control.paging else { return nil }
+        guard case .shadow(let root, _) = processor.control.paging else { return nil }
         var table = root.rawValue
         for shift in [39, 30, 21, 12] as [UInt64] {
             let raw =

@@ -40,9 +40,12 @@ import X86
         #expect(memory.store(UInt64(0x0102_0304_0506_0708), at: address))
         #expect(memory.load(UInt16.self, at: address) == 0x0708)
         let slot = MachineAddress(0x2000)
-        #expect(!memory.compareAndSwap(at: slot, expected: 1, desired: 2))
-        #expect(memory.compareAndSwap(at: slot, expected: 0, desired: 2))
-        #expect(memory.load(UInt64.self, at: slot) == 2)
+        #expect(!memory.compareAndSwap(at: slot, expected: 1 as UInt64, desired: 2))
+        #expect(memory.compareAndSwap(at: slot, expected: 0 as UInt64, desired: 2 << 32 | 2))
+        #expect(memory.load(UInt64.self, at: slot) == 2 << 32 | 2)
+        #expect(!memory.compareAndSwap(at: slot, expected: 1 as UInt32, desired: 3))
+        #expect(memory.compareAndSwap(at: slot, expected: 2 as UInt32, desired: 3))
+        #expect(memory.load(UInt64.self, at: slot) == 2 << 32 | 3)
     }
 
     @Test func `bytes are written whole or not at all`() throws {

@@ -32,22 +32,29 @@ public struct ControlBlock: Sendable {
 
 /// Which tables the processor walks to translate.
 public enum PagingScheme: Equatable, Sendable {
-    /// The guest's own, from CR3, when CR0.PG is set; no translation otherwise. Page faults go to
-    /// the guest without an exit.
+    /// The guest's own, from CR3 (with PAE paging, from the pointer registers), when CR0.PG is set;
+    /// no translation otherwise. Page faults go to the guest without an exit.
     case guest
-    /// 4-level tables of the hypervisor from `root`, always, whatever CR0.PG says. CR0.WP,
-    /// CR4.SMEP, CR4.SMAP, EFER.NXE and EFLAGS.AC are the guest's and apply at each access, as
-    /// does its PCID for tagging. With CR0.PG clear every access is made with supervisor rights.
+    /// Tables of the hypervisor from `root`, always, whatever CR0.PG says, and in the one format of
+    /// 4- and 5-level paging whatever form the guest's have: 8-byte entries, 52 address bits, XD
+    /// and 1 GiB pages. `top` is the level of `root`: `.pml4`, or `.pml5` for a guest whose
+    /// addresses have 57 bits; other levels count as `.pml4`. Addresses of 32-bit guests are
+    /// extended with zeroes. CR0.WP, CR4.SMEP, CR4.SMAP and EFLAGS.AC are the guest's and apply at
+    /// each access, as does its PCID for tagging. With CR0.PG clear every access is made with
+    /// supervisor rights.
     ///
     /// The processor sets A in entries that it uses, and never sets D in a leaf: a write through a
     /// leaf whose D is clear exits with `pageFault`, and so the hypervisor learns of the first
     /// write to a page whatever CR0.WP says, and of every write to a page that it protects
     /// (`ControlBlock.completesProtectedWrites`). `root` must lie in machine memory.
-    case shadow(root: MachineAddress)
+    ///
+    /// The pointer registers of PAE paging are the processor's own business under this scheme, too:
+    /// it loads them from the guest's memory, which `MachineMemory.guestBase` places.
+    case shadow(root: MachineAddress, top: PageLevel = .pml4)
     /// The guest's own, as with `guest`, with every guest-physical address (of tables, CR3's among
     /// them, and of what is accessed) translated by a *second dimension*: 4-level tables of the
-    /// hypervisor from `root`, guest-physical → machine, in the same format. A walk of 4 guest
-    /// levels reads up to 4 × (4 + 1) + 4 = 24 entries. With CR0.PG clear the second dimension
+    /// hypervisor from `root`, guest-physical → machine, in the format of shadow tables. A walk of 4
+    /// guest levels reads up to 4 × (4 + 1) + 4 = 24 entries. With CR0.PG clear the second dimension
     /// alone translates. Page faults go to the guest without an exit; what the second dimension
     /// does not map exits with `secondDimensionFault`.
     ///
@@ -71,7 +78,7 @@ public enum PagingScheme: Equatable, Sendable {
     ///
     /// With 4 levels, a switch at level 2 to a guest table of level 1 makes a walk of
     /// 3 + 1 + 4 entries.
-    case agile(root: MachineAddress, second: MachineAddress)
+    case agile(root: MachineAddress, second: MachineAddress, top: PageLevel = .pml4)
 }
 
 /// The registers of the traced-write facility: one ring in machine memory.

@@ -58,6 +58,11 @@ final class ModelledTLB {
         return directory || pointer
     }
 
+    /// Drops the translation of the 2 MiB at `address`, as `invalidate`.
+    func invalidateHalf(_ address: UInt64, pcid: UInt16?, global: Bool) -> Bool {
+        hasLarge && large.invalidate(address >> 21, pcid, .directory, global)
+    }
+
     /// Drops all translations of a PCID (nil: of all), global ones only if asked.
     func invalidateAll(pcid: UInt16?, global: Bool) {
         small.invalidateAll(pcid, global)

@@ -29,7 +29,7 @@ extension Processor {
         while true {
             let index = GuestVirtualAddress(physical).index(at: level)
             statistics.walkReferences += 1
-            let entry = PagingEntry(readEntry(table + UInt64(index) * 8))
+            let entry = readEntry(table + UInt64(index) * 8, .fourLevel)
             isWritable = isWritable && entry.isWritable
             let isLeaf = entry.isLeaf(at: level)
             // As in a shadow leaf, the hypervisor is told of a write where D is clear.
@@ -55,16 +55,6 @@ extension Processor {
                 isTraced: entry.isTraced
                     && (control.trace.isEnabled || control.completesProtectedWrites))
         }
-    }
-
-    /// Drops everything of a PCID where parts of larger guest pages may be cached: which of them
-    /// belong to one page is not known.
-    /// - Returns: whether it did.
-    func dropFragments(_ pcid: UInt16, global: Bool) -> Bool {
-        guard tlb.hasFragments else { return false }
-        tlb.invalidateAll(pcid: pcid, global: global)
-        flushSoftware()
-        return true
     }
 
     /// The translation of a linear address while the guest has no paging.

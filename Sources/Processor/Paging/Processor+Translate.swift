@@ -21,7 +21,7 @@ extension Processor {
                     bits: TranslationBits.writable | TranslationBits.user | TranslationBits.dirty))
             return address
         }
-        guard GuestVirtualAddress(address).isCanonical48 else {
+        guard core.isCanonical(address) else {
             core.state.pendingNonCanonical = true
             _ = core.generalProtection()
             return nil
@@ -40,6 +40,27 @@ extension Processor {
         lastTranslationTraced = walked.has(TranslationBits.traced)
         fill(address, kind, walked)
         return walked.base | address & (walked.level.entrySpan - 1)
+    }
+
+    /// Drops what is cached of the page at `address` in a PCID, and of every part of it.
+    /// - Parameter global: whether global translations of it go too, of whatever PCID.
+    /// - Returns: whether it may have been more than 4 KiB; the software TLB is empty then.
+    func dropPage(_ address: UInt64, pcid: UInt16, global: Bool) -> Bool {
+        if tlb.hasFragments {
+            // Which parts belong to one guest page is not known.
+            tlb.invalidateAll(pcid: pcid, global: global)
+            flushSoftware()
+            return true
+        }
+        var isLarge = tlb.invalidate(address, pcid: pcid, global: global)
+        if core.state.cr4 & CR4.physicalAddressExtension == 0 {
+            // It may be half of a 4 MiB page.
+            let other = address ^ PageLevel.directory.entrySpan
+            let isHalf = tlb.invalidateHalf(other, pcid: pcid, global: global)
+            isLarge = isLarge || isHalf
+        }
+        if isLarge { flushSoftware() } else { softTLB.invalidate(address) }
+        return isLarge
     }
 
     /// Whether a cached translation permits the access as it is, with D set for writes

@@ -1,131 +1,185 @@
 import MachineMemory
 import X86
 
-/// The page walker: 4-level paging by the x86 rules (SDM Vol. 3A §4.5), over whichever tables the
-/// control block names.
+/// Whose tables a walk reads, and what their entries mean.
+struct WalkedTables {
+    var rules: PagingRules
+    /// They are the hypervisor's: what they do not permit exits, and D is not set in them.
+    var isShadow: Bool
+    /// The root of the second dimension, through which the addresses of tables and of what they map
+    /// go; nil: these are machine addresses.
+    var second: UInt64?
+    /// Of the hypervisor's, the second dimension for the guest's tables that a switch leads to.
+    var secondBehindSwitch: UInt64?
+}
+
+/// Where a walk stands: the table of which it reads an entry next, and the rights so far.
+struct WalkPosition {
+    /// The table's first byte.
+    var table: UInt64
+    /// The table is one that a switch named, by its machine address.
+    var isBehindSwitch = false
+    var level: PageLevel
+    var isWritable = true
+    var isUser = true
+    var isExecuteDisabled = false
+
+    /// Takes the rights of one more entry into account.
+    mutating func narrow(by entry: PagingEntry) {
+        isWritable = isWritable && entry.isWritable
+        isUser = isUser && entry.isUser
+        isExecuteDisabled = isExecuteDisabled || entry.isExecuteDisabled
+    }
+}
+
+/// The page walker, by the x86 rules (SDM Vol. 3A §4.3 to §4.7), over whichever tables the control
+/// block names.
 extension Processor {
     /// Walks the tables for an access of `kind`, setting A and D as it goes.
     /// - Returns: the translation; nil after raising #PF (guest's tables) or an exit (shadow).
     func walk(_ address: UInt64, _ kind: AccessKind) -> Translation? {
-        let beginsInShadow: Bool
-        let root: UInt64
-        /// The second dimension's root; nil: there is none.
-        var second: UInt64?
+        let first: WalkedTables
         switch control.paging {
-        case .guest, .nested:
-            if case .nested(let base) = control.paging {
-                if core.state.cr0 & CR0.paging == 0 {
-                    return walkSecondOnly(address, base.rawValue, kind)
-                }
-                second = base.rawValue
+        case .shadow(_, let top):
+            first = WalkedTables(rules: .shadow(top: top), isShadow: true)
+        case .agile(_, let second, let top):
+            first = WalkedTables(
+                rules: .shadow(top: top), isShadow: true, secondBehindSwitch: second.rawValue)
+        case .guest:
+            guard let rules = pagingRules else { return nil }
+            first = WalkedTables(rules: rules, isShadow: false)
+        case .nested(let root):
+            guard let rules = pagingRules else {
+                return walkSecondOnly(address, root.rawValue, kind)
             }
-            beginsInShadow = false
-            root = core.state.cr3 & guestAddressMask
-            if core.state.cr4 & CR4.physicalAddressExtension == 0
-                || core.state.efer & EFER.longModeActive == 0
-            {
-                // Only 4-level paging is modelled: setting CR0.PG otherwise was refused.
-                _ = core.raise(.generalProtection)
-                return nil
-            }
-        case .shadow(let base):
-            beginsInShadow = true
-            root = base.rawValue
-        case .agile(let base, let secondBase):
-            beginsInShadow = true
-            root = base.rawValue
-            second = secondBase.rawValue
+            first = WalkedTables(rules: rules, isShadow: false, second: root.rawValue)
         }
         restart: while true {
-            var isShadow = beginsInShadow
-            /// Whether `table` is a machine address, and not a guest-physical one.
-            var isMachine = isShadow || second == nil
-            var table = root
-            var level = PageLevel.pml4
-            var writable = true
-            var user = true
-            var executeDisable = false
+            var tables = first
+            guard var position = firstPosition(address, tables) else {
+                return failed(address, kind, tables, present: false, reserved: false)
+            }
             while true {
-                var slot = table + UInt64(GuestVirtualAddress(address).index(at: level)) * 8
-                let physicalSlot = slot
-                if let second, !isMachine {
-                    guard
-                        let found = translateSecond(slot, second, write: false, kind)
-                    else { return nil }
+                let index = tables.rules.form.index(
+                    GuestVirtualAddress(address), at: position.level)
+                let physicalSlot = position.table &+ UInt64(index) &* tables.rules.form.entryBytes
+                var slot = physicalSlot
+                if let second = tables.second, !position.isBehindSwitch {
+                    guard let found = translateSecond(slot, second, write: false, kind) else {
+                        return nil
+                    }
                     slot = found.machine
                 }
                 statistics.walkReferences += 1
-                let raw = readEntry(slot)
-                let entry = PagingEntry(raw)
+                let entry = readEntry(slot, tables.rules.form)
                 guard entry.isPresent else {
-                    return failed(address, kind, isShadow, present: false, reserved: false)
+                    return failed(address, kind, tables, present: false, reserved: false)
                 }
-                if entry.reservedBits(
-                    at: level, physicalAddressBits: isShadow ? 52 : model.physicalAddressBits,
-                    executeDisable: isShadow || core.state.efer & EFER.executeDisableEnable != 0,
-                    gigabytePages: isShadow || model.hasGigabytePages) != 0
-                {
-                    return failed(address, kind, isShadow, present: true, reserved: true)
+                guard tables.rules.reservedBits(entry, at: position.level) == 0 else {
+                    return failed(address, kind, tables, present: true, reserved: true)
                 }
-                writable = writable && entry.isWritable
-                user = user && entry.isUser
-                executeDisable = executeDisable || entry.isExecuteDisabled
-                if !entry.isLeaf(at: level) {
-                    if !entry.isAccessed {
-                        guard
-                            let update = mayUpdate(physicalSlot, isMachine ? nil : second, kind)
-                        else { return nil }
-                        guard
-                            swapEntry(slot, raw, raw | PagingEntry.accessedBit, update)
-                        else { continue restart }
+                position.narrow(by: entry)
+                let isLeaf = tables.rules.isLeaf(entry, at: position.level)
+                var wanted = entry
+                wanted.rawValue |= PagingEntry.accessedBit
+                if isLeaf {
+                    guard
+                        grants(
+                            kind, user: position.isUser, writable: position.isWritable,
+                            executeDisable: position.isExecuteDisabled)
+                    else { return failed(address, kind, tables, present: true, reserved: false) }
+                    if kind.contains(.write) && !entry.isDirty {
+                        // The hypervisor is told of the first write (see PagingScheme.shadow).
+                        if !tables.isShadow {
+                            wanted.rawValue |= PagingEntry.dirtyBit
+                        } else if !(entry.isTraced && control.completesProtectedWrites) {
+                            return failed(address, kind, tables, present: true, reserved: false)
+                        }
                     }
-                    table = entry.addressField & addressMask(isShadow)
-                    level = level.below ?? .table
-                    if isShadow && second != nil && entry.isSwitch {
-                        // This table is the guest's; what it names is guest-physical.
-                        isShadow = false
-                    } else {
-                        isMachine = isShadow || second == nil
+                }
+                if wanted != entry {
+                    let second = position.isBehindSwitch ? nil : tables.second
+                    guard let update = mayUpdate(physicalSlot, second, kind) else { return nil }
+                    guard swapEntry(slot, entry, wanted, tables.rules.form, update) else {
+                        continue restart
                     }
-                    continue
                 }
-                guard
-                    grants(
-                        kind, user: user, writable: writable, executeDisable: executeDisable)
-                else { return failed(address, kind, isShadow, present: true, reserved: false) }
-                var wanted = raw | PagingEntry.accessedBit
-                if kind.contains(.write) && !entry.isDirty {
-                    // The hypervisor is told of the first write (see PagingScheme.shadow).
-                    if isShadow && !(entry.isTraced && control.completesProtectedWrites) {
-                        return failed(address, kind, isShadow, present: true, reserved: false)
+                if isLeaf {
+                    let found = translation(wanted, address, position, tables)
+                    guard let second = tables.second else { return found }
+                    return combine(found, address, second, kind)
+                }
+                position.table = tables.rules.tableBase(entry)
+                position.level = position.level.below ?? .table
+                position.isBehindSwitch = false
+                if entry.isSwitch, let second = tables.secondBehindSwitch {
+                    // Without paging the guest has no tables: the hypervisor is to sort it out.
+                    guard let rules = pagingRules else {
+                        return failed(address, kind, tables, present: true, reserved: true)
                     }
-                    if !isShadow { wanted |= PagingEntry.dirtyBit }
+                    tables = WalkedTables(rules: rules, isShadow: false, second: second)
+                    position.isBehindSwitch = true
                 }
-                if wanted != raw {
-                    guard let update = mayUpdate(physicalSlot, isMachine ? nil : second, kind)
-                    else { return nil }
-                    guard swapEntry(slot, raw, wanted, update) else { continue restart }
-                }
-                var bits: UInt8 = 0
-                if writable { bits |= TranslationBits.writable }
-                if user { bits |= TranslationBits.user }
-                if executeDisable { bits |= TranslationBits.executeDisable }
-                if wanted & PagingEntry.dirtyBit != 0 { bits |= TranslationBits.dirty }
-                if entry.isGlobal && core.state.cr4 & CR4.pageGlobalEnable != 0 {
-                    bits |= TranslationBits.global
-                }
-                if isShadow && entry.isTraced
-                    && (control.trace.isEnabled || control.completesProtectedWrites)
-                {
-                    bits |= TranslationBits.traced
-                }
-                let found = Translation(
-                    base: entry.leafBase(at: level) & addressMask(isShadow), level: level,
-                    bits: bits)
-                guard let second, !isShadow else { return found }
-                return combine(found, address, second, kind)
             }
         }
+    }
+
+    /// Where a walk begins; nil where a pointer register of PAE paging is not present.
+    private func firstPosition(_ address: UInt64, _ tables: WalkedTables) -> WalkPosition? {
+        let form = tables.rules.form
+        switch control.paging {
+        case .shadow(let root, _), .agile(let root, _, _):
+            return WalkPosition(table: root.rawValue, level: form.topLevel)
+        case .guest, .nested: break
+        }
+        guard form == .pae else {
+            let root = core.state.cr3 & form.rootMask & (1 << model.physicalAddressBits &- 1)
+            return WalkPosition(table: root, level: form.topLevel)
+        }
+        // The pointers are registers: no memory is read for them, and they grant all rights.
+        let index = form.index(GuestVirtualAddress(address), at: .directoryPointer)
+        let pointer = PagingEntry(core.state.pointers[index & 3])
+        guard pointer.isPresent else { return nil }
+        return WalkPosition(table: tables.rules.tableBase(pointer), level: .directory)
+    }
+
+    /// What a leaf, A and D set in it, makes of the address.
+    private func translation(
+        _ leaf: PagingEntry, _ address: UInt64, _ position: WalkPosition, _ tables: WalkedTables
+    ) -> Translation {
+        var bits: UInt8 = 0
+        if position.isWritable { bits |= TranslationBits.writable }
+        if position.isUser { bits |= TranslationBits.user }
+        if position.isExecuteDisabled { bits |= TranslationBits.executeDisable }
+        if leaf.isDirty { bits |= TranslationBits.dirty }
+        if leaf.isGlobal && core.state.cr4 & CR4.pageGlobalEnable != 0 {
+            bits |= TranslationBits.global
+        }
+        if tables.isShadow && leaf.isTraced
+            && (control.trace.isEnabled || control.completesProtectedWrites)
+        {
+            bits |= TranslationBits.traced
+        }
+        var base = tables.rules.leafBase(leaf, at: position.level)
+        if tables.rules.form == .twoLevel && position.level == .directory {
+            // 4 MiB: cached as the half of 2 MiB that was used (see `dropPage`).
+            base |= address & PageLevel.directory.entrySpan
+        }
+        return Translation(base: base, level: position.level, bits: bits)
+    }
+
+    /// What entries of the guest's tables mean in the present mode; nil without paging.
+    public var pagingRules: PagingRules? {
+        let (cr0, cr4, efer) = (core.state.cr0, core.state.cr4, core.state.efer)
+        guard let form = PagingForm(cr0: cr0, cr4: cr4, efer: efer) else { return nil }
+        return PagingRules(
+            form: form,
+            // Without PSE-36, 4 MiB pages have 32-bit addresses as all else in this form.
+            physicalAddressBits: form == .twoLevel && !model.has(.pse36)
+                ? 32 : model.physicalAddressBits,
+            executeDisable: efer & EFER.executeDisableEnable != 0,
+            gigabytePages: model.hasGigabytePages,
+            pageSizeExtensions: cr4 & CR4.pageSizeExtensions != 0)
     }
 
     /// How an entry is written.
@@ -143,52 +197,51 @@ extension Processor {
         return found.isTraced ? .recorded : .plain
     }
 
-    /// Bits of an address that the guest's entries may use.
-    private var guestAddressMask: UInt64 {
-        PagingEntry.addressMask & ((1 << model.physicalAddressBits) - 1)
-    }
-
-    private func addressMask(_ isShadow: Bool) -> UInt64 {
-        isShadow ? PagingEntry.addressMask : guestAddressMask
-    }
-
     /// The entry at a machine address; where no memory answers the bus floats high, and all ones
-    /// come back: present, with reserved bits set.
-    func readEntry(_ slot: UInt64) -> UInt64 {
+    /// come back: present, with A and D set, so that nothing is to be written.
+    func readEntry(_ slot: UInt64, _ form: PagingForm) -> PagingEntry {
         guard slot < memory.arenaBytes,
             unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.memory != 0
-        else { return .max }
-        return unsafe memory.base.load(fromByteOffset: Int(slot), as: UInt64.self)
+        else { return PagingEntry(form == .twoLevel ? 0xffff_ffff : .max) }
+        let pointer = unsafe memory.base + Int(slot)
+        if form == .twoLevel {
+            return PagingEntry(UInt64(unsafe pointer.load(as: UInt32.self)))
+        }
+        return PagingEntry(unsafe pointer.load(as: UInt64.self))
     }
 
-    /// Compare-and-swap of an entry in memory; it was readable, so it is memory or all ones (and
-    /// then the walk ended).
+    /// Compare-and-swap of an entry in memory, in its own width; it was readable, so it is memory
+    /// or all ones (and then there was nothing to set).
     private func swapEntry(
-        _ slot: UInt64, _ old: UInt64, _ new: UInt64, _ update: Update
+        _ slot: UInt64, _ old: PagingEntry, _ new: PagingEntry, _ form: PagingForm,
+        _ update: Update
     ) -> Bool {
-        let done = memory.compareAndSwap(
-            at: MachineAddress(slot), expected: old, desired: new)
-        if done && update == .recorded { record(slot, size: 8) }
+        let done: Bool
+        if form == .twoLevel {
+            done = memory.compareAndSwap(
+                at: MachineAddress(slot), expected: UInt32(truncatingIfNeeded: old.rawValue),
+                desired: UInt32(truncatingIfNeeded: new.rawValue))
+        } else {
+            done = memory.compareAndSwap(
+                at: MachineAddress(slot), expected: old.rawValue, desired: new.rawValue)
+        }
+        if done && update == .recorded { record(slot, size: Int(form.entryBytes)) }
         if done, unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.code != 0 {
-            memory.codeWritten(slot, size: 8)
+            memory.codeWritten(slot, size: Int(form.entryBytes))
             core.leaveBlock()
         }
         return done
     }
 
     private func failed(
-        _ address: UInt64, _ kind: AccessKind, _ isShadow: Bool, present: Bool, reserved: Bool
+        _ address: UInt64, _ kind: AccessKind, _ tables: WalkedTables, present: Bool,
+        reserved: Bool
     ) -> Translation? {
         // A fault ends whatever is cached for the page (SDM Vol. 3A §4.10.4.1).
-        if dropFragments(currentPCID, global: false) {
-            // The whole of the page went with them.
-        } else if tlb.invalidate(address, pcid: currentPCID, global: false) {
-            flushSoftware()
-        } else {
-            softTLB.invalidate(address)
+        if !dropPage(address, pcid: currentPCID, global: false) {
             blocks.flushLookups(ofPage: address)
         }
-        if isShadow {
+        if tables.isShadow {
             _ = core.exitBefore(.pageFault(GuestVirtualAddress(address), kind))
             return nil
         }
@@ -198,7 +251,8 @@ extension Processor {
         if kind.contains(.write) { error.insert(.write) }
         if kind.contains(.user) { error.insert(.user) }
         if kind.contains(.fetch),
-            core.state.efer & EFER.executeDisableEnable != 0
+            // 4-byte entries have no XD (SDM Vol. 3A §4.7).
+            tables.rules.form != .twoLevel && tables.rules.executeDisable
                 || core.state.cr4 & CR4.supervisorExecutionPrevention != 0
         {
             error.insert(.fetch)
@@ -206,5 +260,14 @@ extension Processor {
         core.state.pendingAddress = address
         _ = core.raise(.pageFault, error: error.rawValue)
         return nil
+    }
+}
+
+extension PagingRules {
+    /// The rules of the hypervisor's tables, which are the same in every mode of the guest.
+    static func shadow(top: PageLevel) -> PagingRules {
+        PagingRules(
+            form: top == .pml5 ? .fiveLevel : .fourLevel, physicalAddressBits: 52, executeDisable: true, gigabytePages: true,
+            pageSizeExtensions: true)
     }
 }

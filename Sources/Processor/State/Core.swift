@@ -73,6 +73,13 @@ import X86
     var isProtected: Bool { state.cr0 & CR0.protectionEnable != 0 }
     var isLongModeActive: Bool { state.efer & EFER.longModeActive != 0 }
 
+    /// Whether an address is canonical in the present form of paging: its upper bits all equal bit
+    /// 47, or with CR4.LA57 bit 56 (SDM Vol. 1 §3.3.7.1).
+    @inline(__always) func isCanonical(_ address: UInt64) -> Bool {
+        let shift: Int64 = state.cr4 & CR4.fiveLevelPaging == 0 ? 16 : 7
+        return (Int64(bitPattern: address) &<< shift) &>> shift == Int64(bitPattern: address)
+    }
+
     /// The guest virtual RIP (offset in CS) of the instruction that `op` holds.
     @inline(__always) func currentRIP(_ op: OpRef) -> UInt64 {
         maskRIP(state.registers[17] &+ UInt64(op.nextOffset) &- UInt64(op.length))

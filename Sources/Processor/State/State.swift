@@ -68,6 +68,8 @@ import X86
     var cr2: UInt64 = 0
     var cr3: UInt64 = 0
     var cr4: UInt64 = 0
+    /// The four pointers of PAE paging, as they were loaded.
+    var pointers = SIMD4<UInt64>()
     var efer: UInt64 = 0
     var xcr0: UInt64 = 1
     var debugAddresses = InlineArray<4, UInt64>(repeating: 0)

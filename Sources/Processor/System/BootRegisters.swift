@@ -11,6 +11,8 @@ public struct BootRegisters: Equatable, Sendable {
     public var cr0 = CR0.extensionType
     public var cr3: UInt64 = 0
     public var cr4: UInt64 = 0
+    /// The pointer registers of PAE paging, for a guest that starts with it.
+    public var pointers = SIMD4<UInt64>()
     /// IA32_EFER, LMA included.
     public var efer: UInt64 = 0
     public var gdt = Table()
@@ -71,6 +73,7 @@ extension Processor {
         core.state.cr0 = boot.cr0 | CR0.extensionType
         core.state.cr3 = boot.cr3
         core.state.cr4 = boot.cr4
+        core.state.pointers = boot.pointers
         core.state.efer = boot.efer
         core.state.gdtr = DescriptorTable(base: boot.gdt.base, limit: boot.gdt.limit)
         core.state.idtr = DescriptorTable(base: boot.idt.base, limit: boot.idt.limit)

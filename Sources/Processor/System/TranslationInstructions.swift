@@ -64,11 +64,7 @@ enum TranslationInstructions {
     private static func drop(
         _ processor: Processor, _ address: UInt64, _ pcid: UInt16, global: Bool
     ) {
-        if processor.dropFragments(pcid, global: global) { return }
-        if processor.tlb.invalidate(address, pcid: pcid, global: global) {
-            processor.flushSoftware()
-        } else {
-            processor.softTLB.invalidate(address)
+        if !processor.dropPage(address, pcid: pcid, global: global) {
             processor.blocks.flushLookups()
         }
     }
