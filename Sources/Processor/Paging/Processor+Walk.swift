@@ -267,7 +267,8 @@ extension PagingRules {
     /// The rules of the hypervisor's tables, which are the same in every mode of the guest.
     static func shadow(top: PageLevel) -> PagingRules {
         PagingRules(
-            form: top == .pml5 ? .fiveLevel : .fourLevel, physicalAddressBits: 52, executeDisable: true, gigabytePages: true,
+            form: top == .pml5 ? .fiveLevel : .fourLevel, physicalAddressBits: 52,
+            executeDisable: true, gigabytePages: true,
             pageSizeExtensions: true)
     }
 }
