@@ -129,11 +129,9 @@ struct NestingTests {
         let machine = try M(policy: M.agile)
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
-        let live = machine.mmu.ledger.shadowPagesLive
         let directory = machine.entryAddress(page, .directory)
         for _ in 0..<3 { machine.edit(directory + 8, 0) }
         #expect(machine.switchEntry(page)?.shift == 30)
-        #expect(machine.mmu.ledger.shadowPagesLive == live - 1 + 0, "the page table's page is gone")
         let writes = machine.mmu.ledger.tableWrites.sum
         // Large pages, small ones, and back, without an exit for any write.
         machine.edit(machine.entryAddress(page, .table), b | M.all)
@@ -181,8 +179,9 @@ struct NestingTests {
         #expect(machine.switchEntry(page)?.shift == 39)
         let old = machine.mode.cr3
         let table = upper & ~0xfff
-        // As a root, its upper half maps what the old one's does.
-        for index in 256..<512 as Range<UInt64> {
+        // As a root, it has the old one's direct map.
+        for index in 256..<512 as Range<UInt64>
+        where machine.peek(old + index * 8) != 0 {
             machine.edit(table + index * 8, machine.peek(old + index * 8))
         }
         machine.mode.cr3 = table
@@ -199,6 +198,36 @@ struct NestingTests {
         #expect(machine.switchEntry(page) == nil)
         #expect(machine.reach(page) == a)
         machine.verify("both")
+        // A root that no processor walks does not stand in the way of nesting.
+        let nested = machine.mmu.ledger.tablesNested
+        for _ in 0..<9 { machine.edit(table + 16, 0) }
+        #expect(machine.mmu.ledger.tablesNested == nested + 1)
+        #expect(machine.reach(page) == a)
+        #expect(machine.switchEntry(page)?.shift == 39)
+        machine.verify("nested again")
+    }
+
+    @Test("a root that no processor walks is given up when it is written often")
+    func deadRoot() throws {
+        let machine = try M(policy: M.agile)
+        let old = machine.mode.cr3
+        let next = machine.newTable() << 12
+        machine.poke(next + 273 * 8, machine.peek(old + 273 * 8))
+        machine.poke(map: page, to: a, M.all, root: next >> 12)
+        machine.mode.cr3 = next
+        machine.cache.removeAll()
+        machine.load()
+        #expect(machine.reach(page) == a)
+        for _ in 0..<9 { machine.edit(next + 8, 0) }
+        #expect(machine.mmu.ledger.tableWrites.sum == 9, "a live one is not")
+        machine.mode.cr3 = old
+        machine.cache.removeAll()
+        for _ in 0..<2 { machine.load() }
+        for index in 0..<512 as Range<UInt64> { machine.edit(next + index * 8, 0) }
+        #expect(machine.mmu.ledger.tableWrites.sum == 12)
+        #expect(machine.mmu.ledger.shadowPagesAbandoned == 1)
+        #expect(machine.mmu.ledger.tablesNested == 0)
+        machine.verify()
     }
 
     @Test("a table that maps itself nests, is written through itself, and returns")

@@ -68,9 +68,7 @@ extension ShadowMMU {
         ledger.tableWrites[level] &+= 1
         if canUnsync(frame) {
             unsync(frame)
-        } else if isToBeNested(frame) {
-            nest(frame)
-        } else {
+        } else if !isWrittenOften(frame) || !release(frame) {
             return .tableWrite
         }
         return .unsynced

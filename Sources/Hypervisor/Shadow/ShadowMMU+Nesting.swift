@@ -45,8 +45,8 @@ extension ShadowMMU {
     }
 
     /// Counts a write to a shadowed table that exited.
-    /// - Returns: whether it has had enough of them in this epoch, and may be nested.
-    func isToBeNested(_ frame: UInt64) -> Bool {
+    /// - Returns: whether it has had as many in this epoch as make it nested.
+    func isWrittenOften(_ frame: UInt64) -> Bool {
         guard let nesting = policy.nesting else { return false }
         let index = Int(frame)
         if frames[index].epoch != epoch {
@@ -54,12 +54,29 @@ extension ShadowMMU {
             frames[index].writes = 0
         }
         frames[index].writes &+= 1
-        return frames[index].writes >= nesting.writes && nested.count < Self.nestedLimit
-            && findIndirect(frame, .pml4) == nil
+        return frames[index].writes >= nesting.writes
+    }
+
+    /// Lets the guest write a shadowed table freely: nests it or, where it is a root that no
+    /// processor walks, gives that root up. It is most likely that of a process that has ended.
+    /// The caller flushes invalidations.
+    /// - Returns: false where it must stay as it is.
+    func release(_ frame: UInt64) -> Bool {
+        if let root = findIndirect(frame, .pml4) {
+            guard !liveRoots.contains(root) else { return false }
+            stamp &+= 1
+            drop(root)
+            ledger.shadowPagesDropped &+= 1
+            ledger.shadowPagesAbandoned &+= 1
+            if !isTraced(frame) { return true }
+        }
+        guard nested.count < Self.nestedLimit else { return false }
+        nest(frame)
+        return true
     }
 
     /// Has the processor walk a table itself from now on. The caller flushes invalidations.
-    func nest(_ frame: UInt64) {
+    private func nest(_ frame: UInt64) {
         // Nothing is in the middle of a walk: every page below may be dropped.
         stamp &+= 1
         let index = Int(frame)
