@@ -43,7 +43,7 @@ extension ShadowMMU {
                 endWatch(frame)
                 while address < next && isTraced(frame) {
                     syncEntry(frame, Int(address >> 3) & 511)
-                    heat(frame, Int(address >> 3) & 511, weight: 1)
+                    heat(frame, Int(address >> 3) & 511, size: 3)
                     address &+= 8
                 }
             }
@@ -78,40 +78,59 @@ extension ShadowMMU {
     private func wasWritten(_ frame: UInt64, _ record: UInt64) {
         let index = Int(record >> 3) & 511
         syncEntry(frame, index)
-        // Kernels write page tables 8 bytes at a time, or 1 to clear a bit; nobody stores halves
-        // of entries in 4-level paging in the long run.
-        let size = record & 7
-        heat(frame, index, weight: size == 3 || size == 0 ? 1 : 4)
+        heat(frame, index, size: record & 7)
     }
 
     /// The lowest level at which a guest frame is shadowed as a table; nil: it is none.
     func lowestLevel(_ frame: UInt64) -> TableLevel? {
         guard isTraced(frame) else { return nil }
-        if findIndirect(frame, .table) != nil { return .table }
-        if findIndirect(frame, .directory) != nil { return .directory }
-        if findIndirect(frame, .directoryPointer) != nil { return .directoryPointer }
-        if findIndirect(frame, .pml4) != nil { return .pml4 }
-        return findIndirect(frame, .pml5) != nil ? .pml5 : nil
+        var lowest = PageLevel.pml5
+        var page = frames[Int(frame)].shadows
+        while page != 0 {
+            lowest = min(lowest, pages[page].level)
+            page = pages[page].next
+        }
+        switch lowest {
+        case .table: return .table
+        case .directory: return .directory
+        case .directoryPointer: return .directoryPointer
+        case .pml4: return .pml4
+        case .pml5: return .pml5
+        }
     }
 
     // MARK: One entry
 
-    /// Brings every shadow entry that derives from one guest entry up to date: one frame may be
-    /// used as a table at several levels.
-    func syncEntry(_ frame: UInt64, _ index: Int) {
-        for level in PageLevel.allCases {
-            // Looked up each time: a level's update may drop another level's page.
-            guard let page = findIndirect(frame, level) else { continue }
-            syncSlot(slot(page, index), level, PagingEntry(tables.guestEntry(frame, index)))
+    /// Brings every shadow entry that derives from one quadword of a guest frame up to date: the
+    /// frame may be used as a table at several levels and in several forms, and the quadword may
+    /// be two entries.
+    func syncEntry(_ frame: UInt64, _ quadword: Int) {
+        guard tables.isRAM(frame) else { return }
+        var page = frames[Int(frame)].shadows
+        search: while page != 0 {
+            let dropped = dropCount
+            for index in pages[page].indices(ofQuadword: quadword) {
+                syncSlot(page, index)
+                if dropCount != dropped {
+                    // The list may not be what it was. Each time there are fewer pages.
+                    page = frames[Int(frame)].shadows
+                    continue search
+                }
+            }
+            page = pages[page].next
         }
     }
 
-    private func syncSlot(_ slot: UInt32, _ level: PageLevel, _ guest: PagingEntry) {
+    private func syncSlot(_ owner: UInt32, _ index: Int) {
+        let slot = slot(owner, index)
         let shadow = shadowEntry(slot)
         guard shadow.isPresent else { return }
+        let level = pages[owner].level
         let isLeaf = shadow.isLeaf(at: level)
-        switch meaning(guest, level) {
-        case .table(let frame, let rights) where !isLeaf:
+        switch meaning(owner, index) {
+        case .table(let frame, _, let rights) where !isLeaf:
+            // Role and quadrant are those that the link was made with: they follow from the
+            // page's own and from the index.
             let page = child(slot, shadow)
             if !pages[page].isDirect && pages[page].guestFrame == frame {
                 _ = setLink(slot, page, rights)
@@ -131,7 +150,7 @@ extension ShadowMMU {
                 _ = setLink(slot, page, rights)
                 return
             }
-        case .table, .none: break
+        case .table, .registers, .none: break
         }
         clear(slot)
         ledger.entriesDropped &+= 1
@@ -145,23 +164,63 @@ extension ShadowMMU {
     func heatLimit(_ page: ShadowPage) -> UInt32 { 64 &+ 4 &* UInt32(page.present) }
 
     /// Counts a write against the shadow pages of a frame, and drops those that had too many.
-    private func heat(_ frame: UInt64, _ index: Int, weight: UInt32) {
-        let guest = PagingEntry(tables.guestEntry(frame, index))
-        for level in PageLevel.allCases {
-            guard let page = findIndirect(frame, level) else { continue }
-            // Present, but not by any meaning that an entry can have here: data.
-            let isGarbage =
-                guest.isPresent
-                && guest.reservedBits(
-                    at: level, physicalAddressBits: physicalAddressBits, executeDisable: false,
-                    gigabytePages: hasGigabytePages) & ~PagingEntry.executeDisableBit != 0
-            pages[page].heat &+= isGarbage ? 8 : weight
-            guard pages[page].heat > heatLimit(pages[page]), !liveRoots.contains(page) else {
-                continue
+    /// `size`: as in a record.
+    ///
+    /// Of a 2-level table it counts against the quadrant that it concerns; where that is gone,
+    /// against the others, which would be recorded for ever.
+    private func heat(_ frame: UInt64, _ quadword: Int, size: UInt64) {
+        var outcome = addHeat(frame, quadword, size, toConcerned: true)
+        if !outcome.found { outcome = addHeat(frame, quadword, size, toConcerned: false) }
+        guard outcome.isOver else { return }
+        var page = frames[Int(frame)].shadows
+        while page != 0 {
+            if pages[page].heat > heatLimit(pages[page]) && !liveRoots.contains(page) {
+                drop(page)
+                ledger.shadowPagesDropped &+= 1
+                ledger.shadowPagesAbandoned &+= 1
+                // The list is not what it was.
+                page = frames[Int(frame)].shadows
+            } else {
+                page = pages[page].next
             }
-            drop(page)
-            ledger.shadowPagesDropped &+= 1
-            ledger.shadowPagesAbandoned &+= 1
         }
+    }
+
+    /// - Returns: whether there is such a page, and whether one has had too much.
+    private func addHeat(
+        _ frame: UInt64, _ quadword: Int, _ size: UInt64, toConcerned isConcerned: Bool
+    ) -> (found: Bool, isOver: Bool) {
+        var found = false
+        var isOver = false
+        var page = frames[Int(frame)].shadows
+        while page != 0 {
+            let state = pages[page]
+            if state.indices(ofQuadword: quadword).isEmpty != isConcerned {
+                found = true
+                pages[page].heat &+= weight(state, quadword, size)
+                isOver = isOver || pages[page].heat > heatLimit(state)
+            }
+            page = state.next
+        }
+        return (found, isOver)
+    }
+
+    /// What one write counts. Kernels write page tables an entry or two at a time, or 1 byte to
+    /// clear a bit; 8-byte entries of 32-bit guests by halves too.
+    private func weight(_ page: ShadowPage, _ quadword: Int, _ size: UInt64) -> UInt32 {
+        let rules = page.role.rules
+        let isTwoLevel = rules.form == .twoLevel
+        for number in 0..<(isTwoLevel ? 2 : 1) {
+            let index = isTwoLevel ? quadword * 2 + number : quadword
+            let entry = tables.guestEntry(page.guestFrame, index, rules.form)
+            // Present, but not by any meaning that an entry can have here: data.
+            if entry.isPresent
+                && rules.reservedBits(entry, at: page.level) & ~PagingEntry.executeDisableBit != 0
+            {
+                return 8
+            }
+        }
+        let is32Bit = rules.form == .twoLevel || rules.form == .pae
+        return size == 3 || size == 0 || is32Bit && size == 2 ? 1 : 4
     }
 }

@@ -27,7 +27,7 @@ import X86
 /// while hypervisor.handle(processor.run(until: limit), processor: 0) {}
 /// ```
 ///
-/// *Caveats.* One host thread at a time. 4-level paging only, as the processor.
+/// *Caveats.* One host thread at a time.
 public final class Hypervisor {
     /// How memory is virtualized.
     public let technique: Technique
@@ -156,10 +156,10 @@ public final class Hypervisor {
         case .invalidatePCID:
             drain(.invalidatePCID)
             resyncAll()
-        case .pagingModeChanged(let cr0, _, let efer):
+        case .pagingModeChanged(let cr0, _, _):
             drain(.pagingModeChanged)
             resyncAll()
-            pagingModeChanged(from: cr0, efer, processor)
+            pagingModeChanged(from: cr0, processor)
         case .bufferThreshold:
             drain(.bufferThreshold)
         case .bufferFull:
@@ -232,7 +232,7 @@ public final class Hypervisor {
         let resolution = mmu.resolve(address, access, processor.guestMode, processor: number)
         switch resolution {
         case .hidden, .tableWrite, .unsynced:
-            processor.control.paging = scheme(mmu.liveRoot(processor: number))
+            setRoot(mmu, number)
             // Where the step meets a hidden fault on its way, it goes on completing.
             if resolution == .tableWrite { processor.control.completesProtectedWrites = true }
         case .injected(let error):
@@ -244,26 +244,25 @@ public final class Hypervisor {
 
     private func loadRoot(_ number: Int) {
         guard let mmu else { return }
-        let root = mmu.loadRoot(processor: number, mode: processors[number].guestMode)
-        processors[number].control.paging = scheme(root)
+        _ = mmu.loadRoot(processor: number, mode: processors[number].guestMode)
+        setRoot(mmu, number)
     }
 
-    /// What a processor walks whose shadow begins at `root`.
-    private func scheme(_ root: MachineAddress) -> PagingScheme {
-        guard let mmu, policy.nesting != nil else { return .shadow(root: root) }
-        return .agile(root: root, second: mmu.secondDimension())
+    /// Has a processor walk the live root.
+    private func setRoot(_ mmu: ShadowMMU, _ number: Int) {
+        let root = mmu.liveRoot(processor: number)
+        let top = mmu.liveTop(processor: number)
+        processors[number].control.paging =
+            policy.nesting == nil
+            ? .shadow(root: root, top: top)
+            : .agile(root: root, second: mmu.secondDimension(), top: top)
     }
 
-    private func pagingModeChanged(from cr0: UInt64, _ efer: UInt64, _ number: Int) {
-        guard let mmu else { return }
-        let processor = processors[number]
-        if (efer ^ processor.efer) & EFER.executeDisableEnable != 0 {
-            // XD is a right on one side of the change, and a reserved bit on the other.
-            mmu.dropAll()
-            for other in processors.indices where other != number { loadRoot(other) }
-        }
+    private func pagingModeChanged(from cr0: UInt64, _ number: Int) {
+        guard mmu != nil else { return }
         loadRoot(number)
         // Without paging no tables are cached; with a shadow, the identity map may be.
+        let processor = processors[number]
         if (cr0 ^ processor.cr0) & CR0.paging != 0 { processor.invalidateAll() }
     }
 }
@@ -299,8 +298,9 @@ extension Processor {
     /// What of the processor's present state decides how a translation is made.
     var guestMode: GuestMode {
         GuestMode(
-            cr0: cr0, cr3: cr3, cr4: cr4, efer: efer, alignmentCheck: alignmentCheckFlag,
-            physicalAddressBits: model.physicalAddressBits,
+            cr0: cr0, cr3: cr3, cr4: cr4, efer: efer, pointers: pointers,
+            alignmentCheck: alignmentCheckFlag,
+            physicalAddressBits: pagingRules?.physicalAddressBits ?? model.physicalAddressBits,
             hasGigabytePages: model.hasGigabytePages)
     }
 }

@@ -20,19 +20,14 @@ extension ShadowMMU {
     package func resolve(
         _ address: GuestVirtualAddress, _ access: AccessKind, _ mode: GuestMode, processor: Int
     ) -> FaultResolution {
-        adopt(mode)
         stamp &+= 1
         defer { flushInvalidations() }
         // What is cached for the page ends with a fault, true or hidden.
         resyncEntry(address, processor: processor)
         var madeDirty = false
         var frame = address.rawValue >> 12
-        if mode.isPaging {
-            guard mode.isFourLevel else {
-                ledger.trueFaults &+= 1
-                return .injected(Self.errorCode(access, mode, []))
-            }
-            switch walkGuest(address, access, mode) {
+        if let rules = mode.rules {
+            switch walkGuest(address, access, mode, rules) {
             case .fault(let error):
                 ledger.trueFaults &+= 1
                 return .injected(error)
@@ -92,12 +87,18 @@ extension ShadowMMU {
             let level = pages[page].level
             let index = address.index(at: level)
             let slot = slot(page, index)
-            let entry = PagingEntry(tables.guestEntry(pages[page].guestFrame, index))
-            guard let meaning = meaning(entry, level) else { return (changed, false) }
+            guard let meaning = meaning(page, index) else { return (changed, false) }
+            // Not used at the lowest level, whose entries map pages of the least size.
+            let below = level.below ?? .table
             switch meaning {
-            case .table(let frame, let rights):
-                guard let below = level.below else { return (changed, false) }
-                let child = indirectPage(frame, below)
+            case .registers:
+                let child = upperPage(directories[page], below, pages[page].role)
+                use(child)
+                changed = setLink(slot, child, Self.upperRights) || changed
+                page = child
+            case .table(let frame, let quadrant, let rights):
+                let child = indirectPage(
+                    frame, below, pages[page].role.with(quadrant: quadrant))
                 use(child)
                 if pages[child].present != 0 && !isLinked(slot, to: child) {
                     // Nothing of what is below may be older than the entry that leads there.
@@ -110,7 +111,6 @@ extension ShadowMMU {
                 if canMapLarge(frame, level) {
                     return (setLeaf(slot, level, frame, rights) || changed, true)
                 }
-                guard let below = level.below else { return (changed, false) }
                 let child = directPage(Self.splitRole(frame, below, rights))
                 use(child)
                 changed = setLink(slot, child, rights) || changed
@@ -156,35 +156,5 @@ extension ShadowMMU {
         } else {
             pendingAddresses.append(address.rawValue)
         }
-    }
-}
-
-/// What a guest entry stands for, as far as a shadow entry may.
-enum EntryMeaning: Equatable {
-    /// It names the table in a guest frame of RAM, with these bits of `ShadowMMU.rightsMask`.
-    case table(frame: UInt64, rights: UInt64)
-    /// It maps guest frames from `frame`, with these bits of `ShadowMMU.leafMask`.
-    case page(frame: UInt64, rights: UInt64)
-}
-
-extension ShadowMMU {
-    /// What a guest entry stands for; nil where it must have no shadow: not present, not accessed,
-    /// with a reserved bit, or naming a table where there is no RAM.
-    ///
-    /// XD counts as a right here whatever EFER.NXE says: the walk of the guest's tables has made
-    /// sure that it was not reserved, and shadow pages are dropped when NXE changes.
-    func meaning(_ entry: PagingEntry, _ level: PageLevel) -> EntryMeaning? {
-        guard entry.isPresent, entry.isAccessed,
-            entry.reservedBits(
-                at: level, physicalAddressBits: physicalAddressBits, executeDisable: true,
-                gigabytePages: hasGigabytePages) == 0
-        else { return nil }
-        if entry.isLeaf(at: level) {
-            return .page(
-                frame: entry.leafBase(at: level) >> 12, rights: entry.rawValue & Self.leafMask)
-        }
-        let frame = entry.addressField >> 12
-        guard tables.isRAM(frame) else { return nil }
-        return .table(frame: frame, rights: entry.rawValue & Self.rightsMask)
     }
 }

@@ -34,14 +34,21 @@ extension ShadowMMU {
     /// Whether a shadow page stands for a nested table.
     @inline(__always)
     func isNestedPage(_ page: UInt32) -> Bool {
-        policy.nesting != nil && !pages[page].isDirect
+        policy.nesting != nil && !pages[page].isDirect && !pages[page].isUpper
             && frames[Int(pages[page].guestFrame)].nested != 0
     }
 
     /// The shadow page of the nested table that a switch entry names.
     func nestedChild(_ slot: UInt32, _ entry: PagingEntry) -> UInt32 {
-        guard let below = pages[page(ofSlot: slot)].level.below else { return 0 }
-        return findIndirect(entry.addressField >> 12 &- tables.firstGuestFrame, below) ?? 0
+        let parent = pages[page(ofSlot: slot)]
+        guard let below = parent.level.below else { return 0 }
+        // As `meaning` gave it when the link was made.
+        let index = Int(slot & 511)
+        let quadrant =
+            parent.role.form != .twoLevel ? 0 : parent.isUpper ? index : index & 1
+        return findIndirect(
+            entry.addressField >> 12 &- tables.firstGuestFrame, below,
+            parent.role.with(quadrant: quadrant)) ?? 0
     }
 
     /// Counts a write to a shadowed table that exited.
@@ -59,26 +66,32 @@ extension ShadowMMU {
 
     /// Lets the guest write a shadowed table freely: nests it or, where it is a root that no
     /// processor walks, gives that root up. It is most likely that of a process that has ended.
-    /// The caller flushes invalidations.
+    /// Nothing may be in the middle of a walk. The caller flushes invalidations.
     /// - Returns: false where it must stay as it is.
     func release(_ frame: UInt64) -> Bool {
-        if let root = findIndirect(frame, .pml4) {
-            guard !liveRoots.contains(root) else { return false }
-            stamp &+= 1
-            drop(root)
-            ledger.shadowPagesDropped &+= 1
-            ledger.shadowPagesAbandoned &+= 1
-            if !isTraced(frame) { return true }
+        stamp &+= 1
+        var page = frames[Int(frame)].shadows
+        while page != 0 {
+            let next = pages[page].next
+            if pages[page].isRoot {
+                guard !liveRoots.contains(page) else { return false }
+                drop(page)
+                ledger.shadowPagesDropped &+= 1
+                ledger.shadowPagesAbandoned &+= 1
+                // Pages of lower levels may have gone with it.
+                page = frames[Int(frame)].shadows
+            } else {
+                page = next
+            }
         }
+        if !isTraced(frame) { return true }
         guard nested.count < Self.nestedLimit else { return false }
         nest(frame)
         return true
     }
 
-    /// Has the processor walk a table itself from now on. The caller flushes invalidations.
+    /// Has the processor walk a table itself from now on.
     private func nest(_ frame: UInt64) {
-        // Nothing is in the middle of a walk: every page below may be dropped.
-        stamp &+= 1
         let index = Int(frame)
         nested.append(UInt32(truncatingIfNeeded: frame))
         frames[index].nested = UInt32(nested.count)

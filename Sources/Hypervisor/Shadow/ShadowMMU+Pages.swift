@@ -3,12 +3,13 @@ import X86
 /// The pool of shadow pages: finding, making, dropping and reclaiming them.
 extension ShadowMMU {
     /// The shadow page of a guest table at a level, if there is one.
-    func findIndirect(_ frame: UInt64, _ level: PageLevel) -> UInt32? {
+    func findIndirect(_ frame: UInt64, _ level: PageLevel, _ role: TableRole) -> UInt32? {
         guard tables.isRAM(frame) else { return nil }
         var page = frames[Int(frame)].shadows
         while page != 0 {
-            if pages[page].levelNumber == level.rawValue { return page }
-            page = pages[page].next
+            let candidate = pages[page]
+            if candidate.levelNumber == level.rawValue && candidate.role == role { return page }
+            page = candidate.next
         }
         return nil
     }
@@ -16,23 +17,24 @@ extension ShadowMMU {
     /// The shadow page of a guest table at a level, found or made. The frame must be RAM; when
     /// this returns, it is traced and no untraced translation of it is cached, so that what is
     /// read from it from now on cannot change unrecorded.
-    func indirectPage(_ frame: UInt64, _ level: PageLevel) -> UInt32 {
+    func indirectPage(_ frame: UInt64, _ level: PageLevel, _ role: TableRole) -> UInt32 {
         // A root is what the processor's walk begins with.
-        if level == .pml4 && isNested(frame) {
+        if level == .pml5 || level == .pml4 && role.form != .fiveLevel, isNested(frame) {
             unnest(frame)
             flushInvalidations()
         }
-        if let page = findIndirect(frame, level) { return page }
+        if let page = findIndirect(frame, level, role) { return page }
         let page = allocate()
         pages[page].guestFrame = frame
         pages[page].levelNumber = level.rawValue
+        pages[page].role = role
         let isNew = frames[Int(frame)].shadows == 0
         pages[page].next = frames[Int(frame)].shadows
         frames[Int(frame)].shadows = page
         if isNew {
             startTracing(frame)
-        } else if frames[Int(frame)].unsynced != 0 {
-            // It is used at a second level now.
+        } else if level != .table && frames[Int(frame)].unsynced != 0 {
+            // It is used at a higher level now.
             resync(frame)
         }
         return page
@@ -40,7 +42,7 @@ extension ShadowMMU {
 
     /// The direct page of a role, if there is one.
     func findDirect(_ role: DirectRole) -> UInt32? {
-        var page = buckets[bucket(role)]
+        var page = buckets[bucket(role.baseFrame, role.level, role.flags)]
         while page != 0 {
             let candidate = pages[page]
             if candidate.guestFrame == role.baseFrame && candidate.flags == role.flags
@@ -61,9 +63,7 @@ extension ShadowMMU {
         pages[page].guestFrame = role.baseFrame
         pages[page].levelNumber = role.level.rawValue
         pages[page].flags = role.flags
-        let bucket = bucket(role)
-        pages[page].next = buckets[bucket]
-        buckets[bucket] = page
+        linkInBucket(page)
         if role.level == .table {
             for index in 0..<512 {
                 _ = setLeaf(
@@ -74,10 +74,19 @@ extension ShadowMMU {
         return page
     }
 
-    private func bucket(_ role: DirectRole) -> Int {
-        let key = role.baseFrame << 8 ^ UInt64(role.level.rawValue) << 4 ^ UInt64(role.flags)
+    /// The bucket of a direct or an upper page.
+    func bucket(_ frame: UInt64, _ level: PageLevel, _ flags: UInt8) -> Int {
+        let key = frame << 8 ^ UInt64(level.rawValue) << 4 ^ UInt64(flags)
         let hash = key &* 0x9e37_79b9_7f4a_7c15
         return Int(truncatingIfNeeded: hash >> 40) & (buckets.count - 1)
+    }
+
+    /// Lets a direct or an upper page be found.
+    func linkInBucket(_ page: UInt32) {
+        let state = pages[page]
+        let bucket = bucket(state.guestFrame, state.level, state.flags)
+        pages[page].next = buckets[bucket]
+        buckets[bucket] = page
     }
 
     /// Marks a page as used now: it is not reclaimed in this walk, and what its guest page was
@@ -94,7 +103,7 @@ extension ShadowMMU {
     // MARK: Making and dropping
 
     /// A cleared page, stamped for the present walk, not yet of any role.
-    private func allocate() -> UInt32 {
+    func allocate() -> UInt32 {
         if firstFree == 0 && firstUnused >= ceiling { reclaim() }
         let page: UInt32
         if firstFree != 0 {
@@ -149,6 +158,7 @@ extension ShadowMMU {
             for index in 0..<512 where pages[page].present != 0 { clear(slot(page, index)) }
         }
         let dropped = pages[page]
+        dropCount &+= 1
         forget(page, dropped)
         unlinkFromOrder(page)
         pages[page] = ShadowPage()
@@ -159,12 +169,8 @@ extension ShadowMMU {
 
     /// Removes a page from the list that it is found through.
     private func forget(_ page: UInt32, _ dropped: ShadowPage) {
-        if dropped.isDirect {
-            let bucket = bucket(
-                DirectRole(
-                    baseFrame: dropped.guestFrame, level: dropped.level,
-                    isDirty: dropped.flags & ShadowPage.dirty != 0,
-                    isGlobal: dropped.flags & ShadowPage.global != 0))
+        if dropped.isDirect || dropped.isUpper {
+            let bucket = bucket(dropped.guestFrame, dropped.level, dropped.flags)
             buckets[bucket] = removing(page, from: buckets[bucket])
             return
         }
@@ -185,7 +191,7 @@ extension ShadowMMU {
     /// Drops a page that lost its last parent, unless it is a root or in use by the present walk.
     func dropIfOrphan(_ page: UInt32) {
         let candidate = pages[page]
-        guard candidate.isInUse, candidate.parents == 0, candidate.levelNumber != 4,
+        guard candidate.isInUse, candidate.parents == 0, !candidate.isRoot,
             candidate.stamp != stamp
         else { return }
         drop(page)

@@ -146,13 +146,13 @@ extension ShadowMMU {
         let page = page(ofSlot: slot)
         let level = pages[page].level
         let address = below | UInt64(slot & 511) << level.shift
-        if level == .pml4 {
+        if pages[page].isRoot {
             if pages[page].isDirect && policy.nesting != nil {
                 // The second dimension: which virtual addresses lead here is not known.
                 pendingAll = true
                 return
             }
-            return addPending(UInt64(bitPattern: Int64(bitPattern: address << 16) >> 16))
+            return addPending(pages[page].linearAddress(address))
         }
         var parent = pages[page].parents
         while parent != 0 && !pendingAll {

@@ -22,9 +22,13 @@ import X86
 extension ShadowMMU {
     /// Whether the frame is a table of the lowest level alone.
     func canUnsync(_ frame: UInt64) -> Bool {
-        let page = frames[Int(frame)].shadows
-        return policy.unsyncsLeafTables && pages[page].levelNumber == PageLevel.table.rawValue
-            && pages[page].next == 0
+        guard policy.unsyncsLeafTables else { return false }
+        var page = frames[Int(frame)].shadows
+        while page != 0 {
+            guard pages[page].level == .table else { return false }
+            page = pages[page].next
+        }
+        return true
     }
 
     /// Lets the guest write a table.
@@ -41,10 +45,7 @@ extension ShadowMMU {
         ledger.tablesResynced &+= 1
         renewLeaves(frame)
         flushInvalidations()
-        guard let page = findIndirect(frame, .table) else { return }
-        for index in 0..<512 where shadowEntry(slot(page, index)).isPresent {
-            syncEntry(frame, index)
-        }
+        for quadword in 0..<512 { syncEntry(frame, quadword) }
     }
 
     /// The same for every unsynced table. The caller flushes invalidations before guest code runs.
@@ -84,7 +85,7 @@ extension ShadowMMU {
             return
         }
         ledger.entriesResynced &+= 1
-        syncEntry(state.guestFrame, address.index(at: .table))
+        syncEntry(state.guestFrame, state.quadword(of: address.index(at: .table)))
     }
 
     /// Takes a frame out of the list, if it is in it; its leaves are the caller's to renew.

@@ -19,10 +19,13 @@ import X86
 ///   device page leads the processor to an address without memory, and so to the device bus: no
 ///   exit is needed.
 /// - A shadow entry carries exactly its guest entry's R/W, U/S, XD (and G, D in leaves). The
-///   processor ANDs them along the walk and applies the guest's present CR0.WP, SMEP, SMAP, AC
-///   and NXE. So a page's role needs no access rights and no mode bits: it is (guest frame,
-///   level), and for direct pages `DirectRole`. Nothing has to be remade when WP, SMEP or SMAP
-///   change, and a shadow is never stale with respect to them.
+///   processor ANDs them along the walk and applies the guest's present CR0.WP, SMEP, SMAP
+///   and AC. So a page's identity needs no access rights: it is (guest frame, level, `TableRole`),
+///   and for direct pages `DirectRole`. Nothing has to be remade when WP, SMEP or SMAP change, and
+///   a shadow is never stale with respect to them.
+/// - The shadow has one format, of 4 levels (5 for 5-level guests), whatever form the guest's
+///   tables have. The role says how these are read (`TableRole.swift`); the levels that a 32-bit
+///   guest does not have stand for its registers (`ShadowMMU+Upper.swift`).
 /// - A clean guest leaf has a shadow leaf with D=0, through which the processor does not write but
 ///   exits, whatever CR0.WP says. An entry with A=0 is never installed.
 /// - Whenever a present shadow entry is changed or removed, cached translations made from it are
@@ -38,8 +41,8 @@ import X86
 /// - Pages are found through `frames`, reverse map and parents are lists threaded through the
 ///   slots (`links`), and all of it is allocated at power-on: a hidden fault allocates nothing.
 ///
-/// *Caveats.* 4-level guests only. One host thread at a time. `links` takes as much host memory
-/// again as the shadow pages that were ever used.
+/// *Caveats.* One host thread at a time. `links` takes as much host memory again as the shadow pages
+/// that were ever used.
 package final class ShadowMMU {
     /// How writes to guest tables are noticed.
     let policy: Policy
@@ -56,8 +59,10 @@ package final class ShadowMMU {
     /// Traced frames in each 2 MiB and each 1 GiB of guest-physical memory.
     let tracedInDirectory: LazyTable<UInt16>
     let tracedInGigabyte: LazyTable<UInt32>
-    /// Direct pages by a hash of their role.
+    /// Direct and upper pages by a hash of their role.
     let buckets: LazyTable<UInt32>
+    /// What each upper page stands for; see `ShadowMMU+Upper.swift`.
+    let directories: LazyTable<SIMD4<UInt64>>
 
     /// The first free page that was used before.
     var firstFree: UInt32 = 0
@@ -65,6 +70,8 @@ package final class ShadowMMU {
     var firstUnused: UInt32 = 1
     var newest: UInt32 = 0
     var oldest: UInt32 = 0
+    /// How many pages were dropped: whether a list of them is still what it was.
+    var dropCount: UInt64 = 0
     /// The number of the present walk.
     var stamp: UInt32 = 0
     /// The frames of tables that the guest may write unnoticed.
@@ -83,10 +90,6 @@ package final class ShadowMMU {
     /// Invalidations that are due before any guest code runs.
     var pendingAddresses: [UInt64] = []
     var pendingAll = false
-
-    /// What the present mode says of entries; MAXPHYADDR and 1 GiB pages are the model's.
-    var physicalAddressBits: UInt64 = 40
-    var hasGigabytePages = true
 
     package var ledger = Ledger()
 
@@ -122,7 +125,8 @@ package final class ShadowMMU {
             let frames = LazyTable<FrameState>(count: frameLimit),
             let tracedInDirectory = LazyTable<UInt16>(count: frameLimit >> 9 + 1),
             let tracedInGigabyte = LazyTable<UInt32>(count: frameLimit >> 18 + 1),
-            let buckets = LazyTable<UInt32>(count: Self.bucketCount(pageCount))
+            let buckets = LazyTable<UInt32>(count: Self.bucketCount(pageCount)),
+            let directories = LazyTable<SIMD4<UInt64>>(count: count)
         else { throw .noHostMemory }
         self.pages = pages
         self.links = links
@@ -130,6 +134,7 @@ package final class ShadowMMU {
         self.tracedInDirectory = tracedInDirectory
         self.tracedInGigabyte = tracedInGigabyte
         self.buckets = buckets
+        self.directories = directories
         self.caches = caches
         self.policy = policy
         self.firstFrame = firstFrame
@@ -194,7 +199,6 @@ package final class ShadowMMU {
     /// Makes the root for the guest's present mode what `processor` walks, and returns it. Records
     /// must have been drained.
     package func loadRoot(processor: Int, mode: GuestMode) -> MachineAddress {
-        adopt(mode)
         stamp &+= 1
         countRootLoad()
         liveRoots[processor] = 0
@@ -211,38 +215,31 @@ package final class ShadowMMU {
         MachineAddress(address(of: liveRoots[processor]))
     }
 
-    /// The root page of a mode, made if need be. A PML4 table without RAM, and modes that are not
-    /// modelled, get the empty root: every access faults, and the walk of the guest's tables says
+    /// Its level: 5 for a 5-level guest, whose addresses have more bits than 4 levels translate.
+    package func liveTop(processor: Int) -> PageLevel {
+        pages[liveRoots[processor]].levelNumber == 5 ? .pml5 : .pml4
+    }
+
+    /// The root page of a mode, made if need be. Where there is no RAM for the table that CR3
+    /// names, it is the empty root: every access faults, and the walk of the guest's tables says
     /// how.
     func root(_ mode: GuestMode) -> UInt32 {
         let page: UInt32
-        if !mode.isPaging {
+        if let rules = mode.rules {
+            let role = TableRole(rules)
+            switch rules.form {
+            case .twoLevel, .pae:
+                page = upperPage(Self.directories(mode, rules), .pml4, role)
+            case .fourLevel, .fiveLevel:
+                let frame = mode.rootFrame(rules)
+                page =
+                    tables.isRAM(frame) ? indirectPage(frame, rules.form.topLevel, role) : 0
+            }
+        } else {
             page = directPage(
                 DirectRole(baseFrame: 0, level: .pml4, isDirty: true, isGlobal: false))
-        } else if mode.isFourLevel && tables.isRAM(mode.rootFrame) {
-            page = indirectPage(mode.rootFrame, .pml4)
-        } else {
-            page = 0
         }
         if page != 0 { use(page) }
         return page
-    }
-
-    func adopt(_ mode: GuestMode) {
-        physicalAddressBits = mode.physicalAddressBits
-        hasGigabytePages = mode.hasGigabytePages
-    }
-
-    /// Drops every shadow page: what entries mean has changed. The caller loads all roots anew
-    /// before a processor runs.
-    package func dropAll() {
-        for index in liveRoots.indices { liveRoots[index] = 0 }
-        secondRoot = 0
-        stamp &+= 1
-        while oldest != 0 {
-            drop(oldest)
-            ledger.shadowPagesDropped &+= 1
-        }
-        flushInvalidations()
     }
 }
