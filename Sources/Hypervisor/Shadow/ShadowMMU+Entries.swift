@@ -75,7 +75,7 @@ extension ShadowMMU {
     func linkValue(_ child: UInt32, _ rights: UInt64) -> UInt64 {
         let target =
             isNestedPage(child)
-            ? tables.guestEntryAddress(pages[child].guestFrame, 0) | PagingEntry.switchBit
+            ? (tables.firstGuestFrame &+ pages[child].guestFrame) << 12 | PagingEntry.switchBit
             : address(of: child)
         return target | PagingEntry.presentBit | PagingEntry.accessedBit
             | rights & Self.rightsMask
