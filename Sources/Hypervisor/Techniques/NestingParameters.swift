@@ -10,7 +10,7 @@ public struct NestingParameters: Equatable, Sendable, CustomStringConvertible {
     public static let standard = NestingParameters()
 
     private init() {
-        writes = 8
+        writes = 2
         quiet = 64
     }
 
