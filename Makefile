@@ -10,7 +10,7 @@ SWIFT ?= swift
 BUILD := -c release --disable-testable-imports
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run shell test lint bench clean distclean
+.PHONY: help setup build run shell test verify lint bench clean distclean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -29,6 +29,9 @@ shell: build  ## boot the same guest to an interactive shell (Ctrl-A X ends it)
 
 test: setup  ## build and run every test, optimized
 	$(SWIFT) test $(BUILD) --disable-xctest
+
+verify: build  ## run Linux and the test kernel under every technique with --verify (half an hour)
+	@Scripts/verify.sh
 
 lint:  ## check the format of every source file
 	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Tests

@@ -33,6 +33,7 @@ let package = Package(
         module("MachineMemory", ["X86", "CHost"]),
         module("Processor", ["X86", "MachineMemory", "CZydis"]),
         module("Hypervisor", ["X86", "MachineMemory", "Processor"]),
+        module("Verification", ["X86", "MachineMemory", "Processor"]),
         module("Devices", ["X86"]),
         module(
             "Boot",
@@ -40,14 +41,16 @@ let package = Package(
         module(
             "VirtualMachine",
             [
-                "X86", "MachineMemory", "Processor", "Hypervisor", "Devices", "Boot",
+                "X86", "MachineMemory", "Processor", "Hypervisor", "Verification", "Devices",
+                "Boot",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         module("Reporting", ["X86", "Hypervisor"]),
         .executableTarget(
             name: "penumbra",
             dependencies: [
-                "VirtualMachine", "Reporting", "Hypervisor", "MachineMemory", "CZydis",
+                "VirtualMachine", "Verification", "Reporting", "Hypervisor", "Processor",
+                "MachineMemory", "CZydis",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -56,13 +59,19 @@ let package = Package(
         tests("MachineMemoryTests", ["MachineMemory", "X86"]),
         tests("ProcessorTests", ["Processor", "MachineMemory", "X86"]),
         tests("HypervisorTests", ["Hypervisor", "Processor", "MachineMemory", "X86"]),
+        tests(
+            "VerificationTests",
+            ["Verification", "Hypervisor", "Processor", "MachineMemory", "X86"]),
         tests("DevicesTests", ["Devices", "X86"]),
         tests(
             "BootTests",
             ["Boot", "X86", .product(name: "SystemPackage", package: "swift-system")]),
         tests(
             "VirtualMachineTests",
-            ["VirtualMachine", "Hypervisor", "Processor", "MachineMemory", "X86"]),
+            [
+                "VirtualMachine", "Verification", "Hypervisor", "Processor", "MachineMemory",
+                "X86",
+            ]),
         tests("ReportingTests", ["Reporting", "Hypervisor"]),
         // Drives the built program, which `swift test` builds beside it.
         tests("CommandLineTests", []),

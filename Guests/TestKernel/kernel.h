@@ -187,4 +187,4 @@ extern u64 step;                            // test every step-th case only
 void test_access(void), test_edits(void), test_invalidation(void), test_lawful(void),
     test_memory(void);
 void test_exceptions(void), test_debug(void), test_privilege(void), test_segments(void);
-void test_interrupts(void), test_timers(void), test_modes(void);
+void test_interrupts(void), test_timers(void), test_modes(void), test_processors(void);

@@ -1,21 +1,31 @@
 // Random edits, flushes and reads, against a model of everything that a processor may lawfully
-// have cached (SDM Vol. 3A 4.10.2 to 4.10.4).
+// have cached (SDM Vol. 3A 4.10.2 to 4.10.4). Where there are several processors, each does some of
+// it: an edit is seen by all, and a flush ends what one of them has cached.
 //
-// For each PCID and page the model keeps the set of translations (frame, and whether writable):
+// For each processor, PCID and page the model keeps the set of translations (frame, and whether writable):
 // those that a walk could have given at some moment since the last operation that covered it, where
-// the directory entry may have been cached earlier than the leaf. A read must give a member of the
+// the directory entry may have been cached earlier than the leaf, and the entries above it earlier
+// still: by way of another root that was loaded in the PCID since. A read must give a member of the
 // set, and may fault only where the present entries do not map. A write must go to the frame of a
 // writable member, and may be refused only where there is one that is not writable.
-#include "kernel.h"
+#include "processors.h"
 
 enum { ROOTS = 5, TABLES = 2, VAS = 8, VALUES = 12, PCIDS = 4 };
 #define MARK(n) (0x0101010101010101ull * ((n) + 1))
 
 static u64 *roots[ROOTS], *pd[ROOTS], *pt[ROOTS][TABLES], *page[VALUES];
-static u32 cached[PCIDS][VAS];              // bit 2 n + w: frame n may be seen, writable if w
-static u32 global[VAS];                     // the same for global translations, in any PCID
-static u8 parents[PCIDS][ROOTS];            // bit 2 t + w: the same for pt[root][t]
-static int pcid, root;
+static int me, processors;                  // who does it
+static u32 cached_by[MOST][PCIDS][VAS];     // bit 2 n + w: frame n may be seen, writable if w
+static u32 global_by[MOST][VAS];            // the same for global translations, in any PCID
+static u8 parents_by[MOST][PCIDS][ROOTS];   // bit 2 t + w: the same for pt[root][t]
+static bool known_by[MOST][PCIDS][ROOTS];   // the entries above the directory: in use, or cached
+static int pcid_of[MOST], root_of[MOST];
+#define cached cached_by[me]
+#define global global_by[me]
+#define parents parents_by[me]
+#define known known_by[me]
+#define pcid pcid_of[me]
+#define root root_of[me]
 static u64 base;
 
 static u64 leaf_of(int r, int t, int v) { return *(volatile u64 *)&pt[r][t][v]; }
@@ -33,10 +43,13 @@ static int table_of(int r) {
     return (entry & 0xfffffffff000ull) == (u64)pt[r][1];
 }
 
-// What walks may fill at this moment, the processor being in (pcid, root).
-static void fill(void) {
-    int now = table_of(root);
-    if (now >= 0) parents[pcid][root] |= 1 << (2 * now + !!(*(volatile u64 *)&pd[root][0] & W));
+// What the processor's walks may fill at this moment, it being in (pcid, root).
+static void fill_one(void) {
+    known[pcid][root] = true;
+    for (int r = 0; r < ROOTS; r++) {
+        int now = known[pcid][r] ? table_of(r) : -1;
+        if (now >= 0) parents[pcid][r] |= 1 << (2 * now + !!(*(volatile u64 *)&pd[r][0] & W));
+    }
     for (int r = 0; r < ROOTS; r++)
         for (int t = 0; t < TABLES; t++) {
             int ways = parents[pcid][r] >> 2 * t & 3;
@@ -53,9 +66,15 @@ static void fill(void) {
         }
 }
 
+static void fill(void) {
+    int who = me;
+    for (me = 0; me < processors; me++) fill_one();
+    me = who;
+}
+
 static void forget(int p, bool leaves) {
     for (int v = 0; v < VAS && leaves; v++) cached[p][v] = 0;
-    for (int r = 0; r < ROOTS; r++) parents[p][r] = 0;
+    for (int r = 0; r < ROOTS; r++) parents[p][r] = 0, known[p][r] = false;
 }
 
 static void forget_all(bool globals) {
@@ -64,16 +83,16 @@ static void forget_all(bool globals) {
 }
 
 static void load(int p, int r, bool keep) {
-    write_cr3((u64)roots[r] | p | (keep ? 1ull << 63 : 0));
+    on(me, write_cr3, (u64)roots[r] | p | (keep ? 1ull << 63 : 0), 0);
     pcid = p, root = r;
     if (!keep) forget(p, true);
     fill();
 }
 
-static void store(u64 *entry, u64 value) {
+static void store_here(u64 *entry, u64 value, u64 way) {
     volatile u32 *half = (volatile u32 *)entry;
     u64 old;
-    switch (random64() % 6) {
+    switch (way) {
     case 0: half[1] = value >> 32; half[0] = value; break;
     case 1:
         __asm__ volatile("xchg %0, %1" : "=r"(old), "+m"(*entry) : "0"(value) : "memory"); break;
@@ -82,21 +101,33 @@ static void store(u64 *entry, u64 value) {
         while (!__atomic_compare_exchange_n(entry, &old, value, false, 5, 5));
         break;
     case 3: {
-        u64 n = 8, *d = entry; const void *s = &value;
-        // Bytes of the old and the new frame must not mix: not present first.
+        u64 n = 7; u8 *d = (u8 *)entry + 1; const u8 *s = (const u8 *)&value + 1;
+        // Bytes of the old and the new frame must not mix: not present first, and present last.
         half[0] = 0;
         __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
+        *(volatile u8 *)entry = value;
         break;
     }
     default: *(volatile u64 *)entry = value;
     }
 }
 
+static u64 way, seen;
+static void store_way(u64 *entry, u64 value) { store_here(entry, value, way); }
+static void store(u64 *entry, u64 value) {
+    way = random64() % 6;
+    on(me, store_way, (u64)entry, value);
+}
+static void peek_here(u64 va) { seen = peek(va); }
+static void poke_here(u64 va, u64 v) { seen = poke(va, v); }
+static void invpcid_here(u64 type, u64 p) { invpcid(type, p, 0); }
+static void invpcid_page(u64 p, u64 va) { invpcid(0, p, va); }
+
 static void look(int v) {
     int now = table_of(root);
     u64 entry = now < 0 ? 0 : leaf_of(root, now, v);
     u32 lawful = cached[pcid][v] | global[v];
-    u64 seen = peek(base + v * PAGE);
+    on(me, peek_here, base + v * PAGE, 0);
     if (seen == FAULTED) {
         check(!(entry & P) && last.vector == PF && last.error == 0,
               "fault %x at a page that is mapped by %x", last.error, entry);
@@ -119,7 +150,8 @@ static void change(int v) {
     u64 entry = now < 0 ? 0 : leaf_of(root, now, v);
     u32 lawful = cached[pcid][v] | global[v];
     token++;
-    if (!poke(base + v * PAGE + 8, token)) {
+    on(me, poke_here, base + v * PAGE + 8, token);
+    if (!seen) {
         bool absent = last.error == 2 && !(entry & P);
         bool refused = last.error == 3 && (lawful & 0x55555555);
         check(last.vector == PF && (absent || refused), "fault %x at a write by %x, lawful %x",
@@ -139,6 +171,7 @@ static void change(int v) {
 static void turn(void) {
     int v = random64() % VAS, r = random64() % ROOTS, t = random64() % TABLES;
     int p = random64() % PCIDS;
+    me = processors == 1 ? 0 : random64() % processors;
     if (random64() & 1) r = root;
     switch (random64() % 32) {
     case 0 ... 9: {
@@ -161,7 +194,7 @@ static void turn(void) {
     case 12 ... 17: look(v); break;
     case 18 ... 22: change(v); break;
     case 23 ... 24:
-        invlpg(base + v * PAGE);
+        on(me, invlpg, base + v * PAGE, 0);
         cached[pcid][v] = 0, global[v] = 0;
         forget(pcid, false);
         fill();
@@ -169,25 +202,29 @@ static void turn(void) {
     case 25: load(p, r, false); break;
     case 26 ... 27: load(p, r, true); break;
     case 28:
-        invpcid(0, p, base + v * PAGE);
+        on(me, invpcid_page, p, base + v * PAGE);
         cached[p][v] = 0;
         forget(p, false);
         fill();
         break;
-    case 29: invpcid(1, p, 0); forget(p, true); fill(); break;
-    case 30: invpcid(3, 0, 0); forget_all(false); fill(); break;
+    case 29: on(me, invpcid_here, 1, p); forget(p, true); fill(); break;
+    case 30: on(me, invpcid_here, 3, 0); forget_all(false); fill(); break;
     case 31:
-        if (random64() & 1) invpcid(2, 0, 0);
-        else flush_all();
+        if (random64() & 1) on(me, invpcid_here, 2, 0);
+        else on(me, flush_all, 0, 0);
         forget_all(true);
         fill();
         break;
     }
 }
 
-void test_lawful(void) {
-    if (!has_invpcid()) return;
-    begin("lawful caching");
+static void set_pcide(u64 value) {
+    write_cr4((read_cr4() & ~CR4_PCIDE) | value);
+}
+
+static void lawful(int count) {
+    processors = count;
+    begin(count == 1 ? "lawful caching" : "lawful caching on several processors");
     u64 home = read_cr3();
     base = SLOT(67);
     for (int i = 0; i < VALUES; i++) {
@@ -204,15 +241,29 @@ void test_lawful(void) {
         for (int t = 0; t < TABLES; t++)
             for (int v = 0; v < VAS; v++) pt[r][t][v] = (u64)page[random64() % VALUES] | W;
     }
-    write_cr4(read_cr4() | CR4_PCIDE);
+    for (me = 0; me < count; me++) on(me, set_pcide, CR4_PCIDE, 0);
     for (int round = 0; round < 8; round++) {
-        load(0, 0, false);
-        invpcid(2, 0, 0);
-        forget_all(true);
+        for (me = 0; me < count; me++) {
+            load(0, 0, false);
+            on(me, invpcid_here, 2, 0);
+            forget_all(true);
+        }
+        me = 0;
         fill();
         for (u64 i = 0; i < 40000 / step; i++) turn();
     }
-    write_cr3(home);
-    write_cr4(read_cr4() & ~CR4_PCIDE);
+    for (me = 0; me < count; me++) {
+        on(me, write_cr3, home, 0);
+        on(me, set_pcide, 0, 0);
+    }
     end();
+}
+
+void test_lawful(void) {
+    if (!has_invpcid()) return;
+    lawful(1);
+    if (processor_count() == 1) return;
+    processors_start();
+    lawful(processor_count());
+    processors_stop();
 }

@@ -19,7 +19,7 @@ static const struct {
     {"interrupts", test_interrupts},
     {"timers", test_timers},
     {"modes", test_modes},
-
+    {"processors", test_processors},
 };
 
 static bool starts(const char *s, const char *word, u64 *length) {

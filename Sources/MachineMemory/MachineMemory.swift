@@ -37,6 +37,12 @@ import X86
     public let frameCount: UInt64
     /// The code caches of the machine's processors.
     var codeCaches: [WeakCodeCache] = []
+    /// Who is told of writes to watched frames.
+    package weak var writeObserver: (any MemoryWriteObserver)? {
+        didSet { isObserved = writeObserver != nil }
+    }
+    /// Whether there ever was one: nothing of it is looked at otherwise.
+    var isObserved = false
     /// How many of them hold code of a frame; frames of which none does are not in it.
     var codeHolders: [UInt64: Int] = [:]
 
@@ -133,29 +139,36 @@ import X86
     ///
     /// This is the hypervisor's, the devices' and the loader's way in. It does not pass through a
     /// traced translation and drops no decoded code: the callers see to both.
+    /// - Parameter writer: whose write it is, for those who watch the frame.
     @discardableResult
-    public func store<W: FixedWidthInteger>(_ value: W, at address: MachineAddress) -> Bool {
+    public func store<W: FixedWidthInteger>(
+        _ value: W, at address: MachineAddress, by writer: MemoryWriter = .host
+    ) -> Bool {
         guard isMemory(address, size: MemoryLayout<W>.size) else { return false }
         unsafe base.storeBytes(of: value, toByteOffset: Int(address.rawValue), as: W.self)
+        noteWrite(address.rawValue, size: MemoryLayout<W>.size, by: writer)
         return true
     }
 
     /// Replaces the 8-byte entry at `address` if it still holds `expected`.
+    /// - Parameter writer: whose write it is, for those who watch the frame.
     /// - Returns: whether it did. False too where no memory answers.
     public func compareAndSwap(
-        at address: MachineAddress, expected: UInt64, desired: UInt64
+        at address: MachineAddress, expected: UInt64, desired: UInt64,
+        by writer: MemoryWriter = .hypervisor
     ) -> Bool {
         // One host thread runs all virtual processors, so a plain exchange is atomic to the guest.
         guard load(UInt64.self, at: address) == expected else { return false }
-        return store(desired, at: address)
+        return store(desired, at: address, by: writer)
     }
 
     /// The same for a 4-byte entry.
     public func compareAndSwap(
-        at address: MachineAddress, expected: UInt32, desired: UInt32
+        at address: MachineAddress, expected: UInt32, desired: UInt32,
+        by writer: MemoryWriter = .hypervisor
     ) -> Bool {
         guard load(UInt32.self, at: address) == expected else { return false }
-        return store(desired, at: address)
+        return store(desired, at: address, by: writer)
     }
 
     /// Copies bytes in; false, and nothing written, unless memory answers at all of them.
@@ -167,6 +180,7 @@ import X86
             unsafe (base + Int(address.rawValue)).copyMemory(
                 from: source.baseAddress.unsafelyUnwrapped, byteCount: source.count)
         }
+        noteWrite(address.rawValue, size: bytes.count, by: .host)
         return true
     }
 
@@ -192,6 +206,10 @@ package enum FrameFlags {
     package static let memory: UInt8 = 1
     /// Instructions decoded from this frame are cached.
     package static let code: UInt8 = 2
+    /// Writes to this frame are told to `MachineMemory.writeObserver`.
+    package static let watched: UInt8 = 4
+    /// Writes to a frame with one of these take the slow path.
+    package static let slowWrites = code | watched
 }
 
 /// Why machine memory could not be made.

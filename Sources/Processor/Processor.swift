@@ -45,23 +45,37 @@ import X86
         didSet { core.state.isObserved = instructionObserver != nil }
     }
 
+    /// Who is told of translations and of what ends them; nobody in an ordinary run.
+    package var observer: (any TranslationObserver)?
+    /// Whether the observer is told of each use of a cached translation too. Nothing is kept in
+    /// the software TLB meanwhile, at the price of speed. To be set before the first run.
+    package var observesUses = false
+
     let memory: MachineMemory
     let platform: any Platform
     let core: Core
     let blocks: BlockCache
     let vector: VectorUnit
-    let tlb = ModelledTLB()
-    let softTLB = SoftwareTLB()
+    let caches: TranslationCaches
     var recentRecords = InlineArray<8, UInt64>(repeating: .max)
     var stopRequested = false
+    /// How many exceptions were delivered in a row at the retired count `lastExceptionRetired`.
+    var exceptionsInPlace = 0
+    var lastExceptionRetired = UInt64.max
+    var standsStill = false
     /// The consumer index at the last entry.
     var lastConsumer: UInt64 = 0
-    /// Whether the translation that `translate` returned last is marked traced.
-    var lastTranslationTraced = false
+    /// What a write through the translation that `translate` returned last owes.
+    var lastNote = WriteNote.none
+    /// The last access that faulted, in whichever tables: address and kind.
+    var faultedAccess: (address: UInt64, kind: AccessKind) = (0, [])
     private let stateBlock: UnsafeMutableRawPointer
 
     /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).
-    public init(memory: MachineMemory, platform: any Platform, model: ProcessorModel, index: Int) {
+    public init(
+        memory: MachineMemory, platform: any Platform, model: ProcessorModel, index: Int,
+        hardware: Hardware = Hardware()
+    ) {
         self.memory = memory
         self.platform = platform
         self.model = model
@@ -70,8 +84,9 @@ import X86
             byteCount: Core.byteCount, alignment: 64)
         core = unsafe Core(UInt(bitPattern: stateBlock))
         unsafe stateBlock.initializeMemory(as: State.self, repeating: State(), count: 1)
-        blocks = BlockCache(memory: memory)
-        vector = VectorUnit()
+        blocks = BlockCache(memory: memory, processors: model.processorCount)
+        caches = TranslationCaches(hardware, core: core, blocks: blocks, index: index)
+        vector = VectorUnit(processors: model.processorCount)
         unsafe stateBlock.storeBytes(
             of: UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()),
             toByteOffset: Core.processorOffset, as: UnsafeRawPointer.self)
@@ -80,7 +95,6 @@ import X86
     }
 
     deinit {
-        softTLB.deallocate()
         unsafe stateBlock.assumingMemoryBound(to: State.self).deinitialize(count: 1)
         unsafe stateBlock.deallocate()
     }
@@ -90,17 +104,18 @@ import X86
         setPowerOnState()
         vector.reset()
         emptyCaches()
+        observe(.reset)
     }
 
     /// The part of the power-on state that INIT sets too.
     func setPowerOnState() {
         let retired = core.state.retired
         // The generation that tags the software TLB begins anew too.
-        softTLB.removeAll()
+        caches.software.removeAll()
         core.state = State()
         core.state.retired = retired
         core.state.isObserved = instructionObserver != nil
-        core.state.supervisorBank = softTLB.bank(SoftwareTLB.supervisor)
+        core.state.supervisorBank = caches.software.bank(SoftwareTLB.supervisor)
         core.state.cr0 = CR0.extensionType | CR0.cacheDisable | CR0.notWriteThrough
         core.state.rip = 0xfff0
         core[.rdx] = UInt64(model.signature)
@@ -113,6 +128,8 @@ import X86
         core.state.taskRegister.attributes = 0x8b
         core.setFlags(RFLAGS.alwaysOne)
         core.selectBank()
+        nmiRequested = false
+        standsStill = false
         control.injection = nil
         control.completesProtectedWrites = false
         completedWrites.removeAll(keepingCapacity: true)
@@ -121,7 +138,7 @@ import X86
     /// Drops all decoded code and all translations.
     func emptyCaches() {
         blocks.removeAll()
-        invalidateAll()
+        caches.invalidateEverything()
     }
 
     // MARK: Architectural state for the hypervisor and the board
@@ -151,21 +168,15 @@ import X86
 
     // MARK: Translation caches: the operations that hardware offers
 
-    /// Drops the cached translations of the page at `address`, of every PCID, global ones too.
+    /// Drops the cached translations of the page at `address`, of every PCID, global ones too, and
+    /// every part of it where it is large. What paging-structure caches hold may stay: where an
+    /// entry that names a table changed, `invalidateAll` it has to be.
     public func invalidate(_ address: GuestVirtualAddress) {
-        if tlb.invalidate(address.rawValue, pcid: nil) {
-            flushSoftware()
-        } else {
-            softTLB.invalidate(address.rawValue)
-        }
-        blocks.flushLookups()
+        caches.invalidatePageEverywhere(address.rawValue)
     }
 
-    /// Drops every cached translation.
-    public func invalidateAll() {
-        tlb.invalidateAll(pcid: nil, global: true)
-        flushSoftware()
-    }
+    /// Drops every cached translation, and all that paging-structure caches hold.
+    public func invalidateAll() { caches.invalidateEverything() }
 
     /// Memory in `frame` was written by something other than this processor: decoded code is
     /// dropped.
@@ -190,18 +201,6 @@ import X86
         core.leaveBlock()
     }
 
-    /// Empties the software TLB and the lookups of blocks by virtual address.
-    func flushSoftware() {
-        // Tags carry 12 bits of generation: old ones could match again after a wrap.
-        if core.state.tlbGeneration == 0xfff {
-            softTLB.removeAll()
-            core.state.tlbGeneration = 1
-        } else {
-            core.state.tlbGeneration &+= 1
-        }
-        blocks.flushLookups()
-    }
-
     /// The PCID that tags translations now; 0 without CR4.PCIDE.
     var currentPCID: UInt16 {
         core.state.cr4 & CR4.pcidEnable != 0
@@ -211,7 +210,7 @@ import X86
 
 extension Processor: CodeCache {
     package func watchWrites(to frame: UInt64) {
-        softTLB.forbidWrites(
+        caches.software.forbidWrites(
             hostFrame: unsafe UInt64(UInt(bitPattern: memory.base)) &+ frame << 12)
     }
 
@@ -226,8 +225,15 @@ public struct ProcessorStatistics: Equatable, Sendable {
     public var walkReferences: UInt64 = 0
     /// Records written to the guest write buffer.
     public var records: UInt64 = 0
-    /// Traced writes whose record was one of the last ones, and not repeated.
+    /// Traced writes without a record of their own: theirs was one of the last ones, or their
+    /// group's mask had a bit set already.
     public var coalesced: UInt64 = 0
+    /// INVLPGs that did not exit since nothing was pending.
+    public var elidedPageInvalidations: UInt64 = 0
+    /// INVPCIDs that did not.
+    public var elidedPCIDInvalidations: UInt64 = 0
+    /// Loads of CR3 that did not, since the table of roots had the new one, too.
+    public var elidedRootLoads: UInt64 = 0
     /// Accesses that went to the platform: ports, and addresses without memory.
     public var deviceAccesses: UInt64 = 0
     /// Interrupts and NMIs delivered.

@@ -28,6 +28,9 @@ extension Report {
                         Row("drained", ledger.recordsDrained),
                         Row("former-tables", ledger.recordsOfFormerTables),
                         Row("empty-drains", ledger.emptyDrains),
+                        Row("values-superseded", ledger.valuesSuperseded),
+                        Row("entries-reread", ledger.entriesReread),
+                        Row("entries-refilled", ledger.entriesRefilled),
                         Row("tables-unsynced", ledger.tablesUnsynced),
                         Row("tables-resynced", ledger.tablesResynced),
                         Row("entries-resynced", ledger.entriesResynced),
@@ -38,6 +41,7 @@ extension Report {
                 Section("records-by-level", "Drained records by level", of: ledger.recordsByLevel),
                 Section("table-writes", "Table-write exits by level", of: ledger.tableWrites),
                 Section("drains", "Drains by cause", of: ledger.drains),
+                Section("elided", "Operations done without an exit", of: ledger.elided),
                 Section(
                     "page-faults", "Page faults", isBreakdown: false,
                     rows: [

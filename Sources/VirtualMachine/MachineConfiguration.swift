@@ -1,5 +1,6 @@
 import Devices
 import Hypervisor
+import Processor
 
 /// Everything that decides what a machine is and does.
 public struct MachineConfiguration: Sendable {
@@ -16,8 +17,13 @@ public struct MachineConfiguration: Sendable {
     /// How many instructions a processor executes before it is the next one's turn, at least 1.
     /// Without meaning where there is one processor.
     public var quantum: UInt64 = 10_000
+    /// A seed from which the lengths of turns follow, 1…`quantum`, to meet other interleavings of
+    /// the processors; nil: each turn has `quantum` instructions.
+    public var interleaving: UInt64?
     /// A processor model and changes to it: "penumbra-v2,+rdrand".
     public var processorModel = "penumbra-v2"
+    /// Which processor it is where the architecture leaves a choice.
+    public var hardware = Hardware()
     /// How memory is virtualized.
     public var technique = Technique.traced(.standard)
     /// What time is in the guest.
@@ -34,6 +40,8 @@ public struct MachineConfiguration: Sendable {
     public var seed: UInt64 = 0
     /// The ceiling on shadow pages, in bytes.
     public var shadowMemoryBytes: UInt64 = 64 << 20
+    /// What the lawfulness oracle judges.
+    public var verification = VerificationMode.off
     /// The date at which the machine's clock starts, in seconds since 1970: 2026-01-01.
     public var startTime: UInt64 = 1_767_225_600
 
@@ -41,6 +49,15 @@ public struct MachineConfiguration: Sendable {
     public static let mostProcessors = PlatformMap.maximumProcessors
 
     public init(kernel: String) { self.kernel = kernel }
+}
+
+/// What of a run the lawfulness oracle judges.
+public enum VerificationMode: Sendable {
+    case off
+    /// Each translation that a processor takes from a table, and each page fault.
+    case walks
+    /// Each use of a cached translation too. Some ten times slower.
+    case uses
 }
 
 /// What the guest's clocks follow.

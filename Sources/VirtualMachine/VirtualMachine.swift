@@ -4,6 +4,7 @@ import Hypervisor
 import MachineMemory
 import Processor
 import SystemPackage
+import Verification
 import X86
 
 /// A small PC: processors, memory, hypervisor, chips, clock, and the loop that runs them.
@@ -29,6 +30,7 @@ public final class VirtualMachine {
     private let processors: [Processor]
     private let hypervisor: Hypervisor
     private let tap: ConsoleTap
+    private let oracle: Oracle?
     private var turn: Turn
     /// What the processors whose turn it is not have retired.
     private var retiredByOthers: UInt64 = 0
@@ -55,33 +57,42 @@ public final class VirtualMachine {
                 guestBytes: configuration.memoryBytes,
                 hypervisorBytes: Hypervisor.hypervisorBytes(
                     for: configuration.technique, shadowBytes: configuration.shadowMemoryBytes,
-                    processors: configuration.processors))
+                    processors: configuration.processors, guestBytes: configuration.memoryBytes))
         } catch { throw .memory(error) }
         clock = MachineClock(configuration.clock)
         let tap = ConsoleTap(console)
         board = Board(configuration, memory: memory, clock: clock, model: model, console: tap)
         processors = Self.makeProcessors(
-            configuration.processors, memory: memory, board: board, model: model)
-        turn = Turn(processors: processors.count, quantum: configuration.quantum)
+            configuration, memory: memory, board: board, model: model)
+        turn = Turn(
+            processors: processors.count, quantum: configuration.quantum,
+            seed: configuration.interleaving)
         do {
             hypervisor = try Hypervisor(
                 memory: memory, processors: processors, technique: configuration.technique,
                 shadowBytes: configuration.shadowMemoryBytes)
         } catch { throw .hypervisor(error) }
         self.tap = tap
+        oracle =
+            configuration.verification == .off
+            ? nil
+            : Oracle(
+                memory: memory, processors: processors, uses: configuration.verification == .uses)
         board.hypervisor = hypervisor
         clock.retired = { [unowned self] in retired }
-        turn.begin(0, retired: 0)
+        turn.begin(0, retired: 0, total: 0)
         do { try boot() } catch { throw .boot(error) }
     }
 
     private static func makeProcessors(
-        _ count: Int, memory: MachineMemory, board: Board, model: ProcessorModel
+        _ configuration: MachineConfiguration, memory: MachineMemory, board: Board,
+        model: ProcessorModel
     ) -> [Processor] {
-        (0..<count).map { number in
+        (0..<configuration.processors).map { number in
             let pins = ProcessorPins(board, index: number)
             let processor = Processor(
-                memory: memory, platform: pins, model: model, index: number)
+                memory: memory, platform: pins, model: model, index: number,
+                hardware: configuration.hardware)
             pins.processor = processor
             return processor
         }
@@ -113,6 +124,13 @@ public final class VirtualMachine {
     public var retired: UInt64 { retiredByOthers &+ current.retired }
     /// The exact counts so far.
     public var ledger: Ledger { hypervisor.ledger }
+    /// What the oracle has judged so far; nil where it is off.
+    public var lawfulness: LawfulnessCounts? { oracle?.counts }
+    /// Called, once at most, where the oracle has to judge more leniently from then on, with one
+    /// line that says why.
+    public var onLeniency: (String) -> Void = { _ in } {
+        didSet { oracle?.onLeniency = onLeniency }
+    }
 
     /// A fingerprint of what the guest did and left behind, the same for every run of one
     /// configuration under every technique.
@@ -142,12 +160,14 @@ public final class VirtualMachine {
             if let outcome = attendToChips() { return outcome }
             let before = current.retired
             let exit = current.run(until: limit(nextPoll))
+            if let violation = oracle?.violation { return .unlawful(violation) }
             if current.retired != before { turn.stir() }
             switch exit {
             case .limit: continue
             case .stopped:
                 console.poll()
                 if stopFlag.isSet { return .stopped }
+                if current.takeStandstill() { passTurn() }
             case .halted:
                 if stopFlag.isSet { return .stopped }
                 if turn.halted(worked: current.retired != before) { idle() }
@@ -171,8 +191,9 @@ public final class VirtualMachine {
 
     private func passTurn() {
         let next = turn.next
-        retiredByOthers &+= current.retired &- processors[next].retired
-        turn.begin(next, retired: processors[next].retired)
+        let total = retired
+        retiredByOthers = total &- processors[next].retired
+        turn.begin(next, retired: processors[next].retired, total: total)
     }
 
     /// Lets due timers act and tells the processors of interrupts.
@@ -282,4 +303,6 @@ public enum RunOutcome: Equatable, Sendable {
     case unsupported(String)
     /// `stopFlag` was set.
     case stopped
+    /// The oracle found a translation that no cache could have held, or a wrong page fault.
+    case unlawful(LawfulnessViolation)
 }

@@ -10,6 +10,10 @@ struct ExitStatus: Error, Equatable {
     /// status of the debug-exit device.
     static let tripleFault = ExitStatus(rawValue: 2)
 
+    /// `--verify` found a translation that no cache could have held, or a wrong page fault. Even,
+    /// for the same reason.
+    static let unlawful = ExitStatus(rawValue: 4)
+
     /// A signal ended the machine: 128 + its number, as shells have it.
     static func signal(_ number: Int32) -> ExitStatus { ExitStatus(rawValue: 128 &+ number) }
 
@@ -19,6 +23,7 @@ struct ExitStatus: Error, Equatable {
           0        the guest powered off or (--no-reboot) reset; or Ctrl-A X
           1        an error, which one line on standard error states
           2        the guest's processor shut down: a triple fault
+          4        --verify: a translation or page fault that the architecture does not allow
           64       wrong usage
           128+N    signal N ended the machine
           v*2|1    the guest wrote v to the isa-debug-exit device

@@ -1,6 +1,7 @@
 import Glibc
 import Hypervisor
 import Reporting
+import Verification
 import VirtualMachine
 
 /// One run of a machine on the terminal, from its files to the exit status.
@@ -17,10 +18,7 @@ struct MachineRun {
         let machine = try VirtualMachine(configuration, console: console)
         console.stop = machine.stopFlag
         StandardStreams.report(statement)
-        if configuration.technique == .unsync {
-            StandardStreams.report(
-                "unsync is known to be wrong: it keeps some writable translations too long")
-        }
+        machine.onLeniency = { StandardStreams.report("--verify: \($0)") }
         var progress = Progress()
         if options.progress && Progress.isWanted {
             console.onPoll = { progress.update { machine.retired } }
@@ -33,6 +31,7 @@ struct MachineRun {
         console.onPoll = {}
         progress.end()
 
+        if let counts = machine.lawfulness { StandardStreams.report(text(counts)) }
         let report = Report(ledger: machine.ledger, facts: facts(outcome, machine.retired))
         try ledgerFile?.write(report.json())
         if options.showLedger { StandardStreams.writeError(report.table()) }
@@ -51,6 +50,7 @@ struct MachineRun {
             .init("engine", "interpreter"),
             .init("technique", configuration.technique.description),
             .init("processor", configuration.processorModel),
+            .init("hardware", configuration.hardware.description),
             .init("clock", configuration.clock.rawValue),
             .init("memory", MemorySize.text(configuration.memoryBytes)),
         ]
@@ -62,9 +62,19 @@ struct MachineRun {
             .init("initrd", configuration.initrd ?? ""),
             .init("command-line", configuration.commandLine),
             .init("seed", String(configuration.seed)),
+            .init("processors", String(configuration.processors)),
+            .init("quantum", String(configuration.quantum)),
+            .init("interleaving", configuration.interleaving.map { String($0) } ?? ""),
             .init("retired", String(retired)),
             .init("outcome", text(outcome)),
         ]
+    }
+
+    private func text(_ counts: LawfulnessCounts) -> String {
+        "--verify: judged \(counts.translations) translations, of which"
+            + " \(counts.explainedByHistory) by history, and \(counts.faults) page faults;"
+            + " \(counts.tableWrites) writes to at most \(counts.tables) tables;"
+            + " not judged: \(counts.unjudged)"
     }
 
     private func text(_ outcome: RunOutcome) -> String {
@@ -75,6 +85,7 @@ struct MachineRun {
         case .tripleFault: "triple fault"
         case .unsupported: "unsupported"
         case .stopped: "stopped"
+        case .unlawful(let violation): "unlawful: \(violation.rule.rawValue)"
         }
     }
 
@@ -94,6 +105,9 @@ struct MachineRun {
         case .tripleFault(let text):
             StandardStreams.report("the guest's processor shut down: \(text)")
             return .tripleFault
+        case .unlawful(let violation):
+            StandardStreams.writeError("penumbra: \(violation)\n")
+            return .unlawful
         case .stopped:
             guard let signal = RawTerminal.endingSignal else { return .success }
             StandardStreams.report("ended by signal \(signal)")

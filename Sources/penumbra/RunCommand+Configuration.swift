@@ -18,7 +18,9 @@ extension RunCommand {
         machine.memoryBytes = memory?.bytes ?? 512 << 20
         machine.processors = processors ?? 1
         if let quantum { machine.quantum = quantum }
+        machine.interleaving = interleaving
         machine.processorModel = processor
+        if let hardware { machine.hardware = hardware }
         if let mmu { machine.technique = mmu }
         machine.clock = clock
         for case .debugExit(let port, let size) in devices {
@@ -28,6 +30,7 @@ extension RunCommand {
         machine.hasTestDevice = devices.contains(.test)
         machine.rebootAllowed = !noReboot
         machine.seed = seed
+        if verify { machine.verification = .walks }
         if let shadowMemory { machine.shadowMemoryBytes = shadowMemory.bytes }
         return machine
     }

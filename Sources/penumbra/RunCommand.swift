@@ -1,5 +1,6 @@
 import ArgumentParser
 import Hypervisor
+import Processor
 import Reporting
 import VirtualMachine
 
@@ -57,6 +58,12 @@ struct RunCommand: ParsableCommand {
     var quantum: UInt64?
 
     @Option(
+        help: .init(
+            "With several processors: turns of 1 to --quantum instructions, by this seed.",
+            valueName: "seed"))
+    var interleaving: UInt64?
+
+    @Option(
         name: [.customLong("cpu"), .customLong("cpu", withSingleDash: true)],
         help: .init("The processor's model and changes to it.", valueName: "model,+f,-f"))
     var processor = "penumbra-v2"
@@ -64,9 +71,21 @@ struct RunCommand: ParsableCommand {
     @Option(
         help: .init(
             """
-            The memory-virtualization technique: bare, trap, unsync, nested, \
-            agile[,writes=N][,quiet=ROOTLOADS], or \
-            traced[,capacity=BYTES][,threshold=RECORDS][,coalesce=N]. Default: traced.
+            What the processor does where the architecture leaves a choice: default, or some of \
+            tlb=keep, tlb=random:SEED, tlb=speculative, tlb=fragment and erratum=NAME, separated \
+            by commas. Errata: \(Erratum.names).
+            """, valueName: "hardware"),
+        transform: Hardware.init(parsing:))
+    var hardware: Hardware?
+
+    @Option(
+        help: .init(
+            """
+            The memory-virtualization technique: bare, unsync, nested, \
+            trap[,refill=on|off][,stop=WRITES|never], traced[,indication=entry|frame]\
+            [,record=address|value|mask][,capacity=BYTES][,threshold=RECORDS][,coalesce=N]\
+            [,elide=on|off][,refill=on|off][,levels=all|leaf][,stop=WRITES|never], or \
+            agile[,writes=N][,quiet=ROOTLOADS]. Default: traced.
             """, valueName: "technique"),
         transform: Technique.init(parsing:))
     var mmu: Technique?
@@ -92,6 +111,13 @@ struct RunCommand: ParsableCommand {
 
     @Flag(help: "Print a digest of the final registers and memory on standard error.")
     var digest = false
+
+    @Flag(
+        help: """
+            Judge every translation that a processor takes from a table, and every page fault, by \
+            the architecture's rules; a violation ends the run with status 4.
+            """)
+    var verify = false
 
     @Flag(help: "Show the speed on a terminal's standard error, where the console is elsewhere.")
     var progress = false

@@ -1,5 +1,6 @@
 import Boot
 import Testing
+import X86
 
 /// Damaged kernels: each either loads or is refused with a typed error; nothing traps.
 @Suite struct FuzzTests {

@@ -116,6 +116,12 @@ extension CommandLineTests {
             expectError(try Program.run("run", "--quantum=\(count)"), status: 64, "quantum")
         }
 
+        @Test(arguments: ["-1", "x", "18446744073709551616"])
+        func `what is no seed of an interleaving is refused`(seed: String) throws {
+            let result = try Program.run("run", "--interleaving=\(seed)")
+            expectError(result, status: 64, "interleaving")
+        }
+
         @Test(arguments: ["0", "-1", "many"])
         func `what is no number of processors is refused`(count: String) throws {
             expectError(try Program.run("run", "--smp=\(count)"), status: 64, "processors")
@@ -129,6 +135,16 @@ extension CommandLineTests {
             ])
         func `an unknown technique or parameter is refused`(technique: String) throws {
             expectError(try Program.run("run", "--mmu=\(technique)"), status: 64, "--mmu")
+        }
+
+        @Test(
+            arguments: [
+                "keep", "tlb=large", "tlb=keep,tlb=random:1", "tlb=random:x", "erratum=f00f",
+                "tlb=keep,tlb=keep",
+            ])
+        func `unknown or contradictory hardware is refused`(hardware: String) throws {
+            let result = try Program.run("run", "--hardware=\(hardware)")
+            expectError(result, status: 64, "--hardware", "give")
         }
 
         @Test(

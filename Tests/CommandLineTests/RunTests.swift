@@ -21,12 +21,15 @@ extension CommandLineTests {
             let kernel = try folder.file("echo.elf", SmallGuest.echo)
             let result = try Program.run(
                 "run", "--kernel", kernel, "--memory", "64M", "--mmu", "traced,capacity=8192",
-                "--device", "isa-debug-exit,iobase=244", input: "q")
+                "--hardware", "tlb=fragment,tlb=keep", "--device", "isa-debug-exit,iobase=244",
+                input: "q")
             #expect(result.ending == .exited(7))
             #expect(result.errorLines.count == 1)
             for words in [
-                "engine interpreter", "technique traced,capacity=8192,", "processor penumbra-v2",
-                "clock virtual", "memory 64 MiB",
+                "engine interpreter",
+                "technique traced,indication=entry,record=address,capacity=8192,",
+                "processor penumbra-v2", "hardware tlb=keep,tlb=fragment", "clock virtual",
+                "memory 64 MiB",
             ] {
                 #expect(result.errors.contains(words), "\(result.errors)")
             }
@@ -48,6 +51,7 @@ extension CommandLineTests {
             #expect(json["version"] as? Int == 1)
             let facts = try #require(json["facts"] as? [String: String])
             #expect(facts["technique"] == "bare")
+            #expect(facts["hardware"] == "default")
             #expect(facts["outcome"] == "debug exit 7")
             let ledger = try #require(json["ledger"] as? [String: [String: Int]])
             #expect(try #require(ledger["execution"]?["instructions"]) > 20)

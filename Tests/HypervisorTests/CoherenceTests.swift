@@ -402,6 +402,50 @@ struct CoherenceTests {
     }
 
     @Test(
+        "a link that grants more grants it to nothing older than itself",
+        arguments: TestMachine.policies,
+        [PageLevel.directory, .directoryPointer, .pml4])
+    func linkGrantsMore(policy: Policy, level: PageLevel) throws {
+        // What the link withholds, the leaf had and gives up, and the access that asks for it.
+        let cases: [(bit: UInt64, withheld: UInt64, kind: AccessKind)] = [
+            (M.writable, 0, .write), (M.user, 0, .user), (M.noExecute, M.noExecute, .fetch),
+        ]
+        for (bit, withheld, kind) in cases {
+            let machine = try M(policy: policy)
+            machine.poke(map: page, to: a, M.all | M.dirty | M.accessed)
+            let link = machine.entryAddress(page, level)
+            machine.poke(link, machine.peek(link) & ~bit | withheld)
+            #expect(machine.reach(page) == a)
+            // Under `unsync` no exit tells of this write.
+            let leaf = machine.entryAddress(page, .table)
+            machine.edit(leaf, machine.peek(leaf))
+            machine.edit(leaf, machine.peek(leaf) ^ bit)
+            machine.edit(link, machine.peek(link) ^ bit)
+            #expect(machine.fault(page, kind) != nil, "\(kind) at \(level)")
+            machine.verify()
+        }
+    }
+
+    @Test(
+        "a link that takes the user's right away does not let the supervisor execute an older page",
+        arguments: TestMachine.policies,
+        [PageLevel.directory, .directoryPointer, .pml4])
+    func linkTakesUser(policy: Policy, level: PageLevel) throws {
+        let machine = try M(policy: policy)
+        machine.mode.cr4 |= CR4.supervisorExecutionPrevention
+        machine.poke(map: page, to: a, M.all)
+        #expect(machine.reach(page, .user) == a)
+        #expect(machine.fault(page, .fetch) == [.present, .fetch])
+        let leaf = machine.entryAddress(page, .table)
+        let link = machine.entryAddress(page, level)
+        machine.edit(leaf, machine.peek(leaf))
+        machine.edit(leaf, b | M.all)
+        machine.edit(link, machine.peek(link) & ~M.user)
+        #expect(machine.reach(page, .fetch) == b)
+        machine.verify()
+    }
+
+    @Test(
         "a page fault ends what is cached for its page, though it permits other accesses",
         arguments: TestMachine.policies, PagingForm.allCases)
     func faultEnds(policy: Policy, form: PagingForm) throws {

@@ -103,6 +103,17 @@ struct FormTests {
         }
     }
 
+    @Test(
+        "a root of PAE is never loaded without an exit, since the pointers are loaded with it",
+        arguments: PagingForm.allCases)
+    func knownRoots(form: PagingForm) throws {
+        let machine = try M(policy: Technique(parsing: "traced,elide=on").policy, form: form)
+        machine.mmu.knowRoot(processor: 0, mode: machine.mode)
+        let table = try #require(machine.layout.rootTable(0))
+        let known = machine.memory.load(UInt64.self, at: MachineAddress(table)) ?? 0
+        #expect((known != 0) == (form != .pae))
+    }
+
     // MARK: 2-level tables
 
     @Test(

@@ -55,7 +55,7 @@ struct GuestProgramTests {
         let memory = try MachineMemory(
             guestBytes: 16 << 20,
             hypervisorBytes: Hypervisor.hypervisorBytes(
-                for: technique, shadowBytes: shadowBytes, processors: 1))
+                for: technique, shadowBytes: shadowBytes, processors: 1, guestBytes: 16 << 20))
         func poke(_ guest: UInt64, _ value: UInt64) {
             memory.store(value, at: memory.machineAddress(of: GuestPhysicalAddress(guest)))
         }
@@ -129,10 +129,47 @@ struct GuestProgramTests {
         }
     }
 
+    @Test(
+        "every parameter of the facility changes the cost alone",
+        arguments: [
+            "traced,indication=frame", "traced,record=value", "traced,record=mask",
+            "traced,elide=on", "traced,refill=on", "traced,levels=leaf", "traced,stop=never",
+            "traced,stop=1", "traced,threshold=0", "trap,refill=on", "trap,stop=never",
+            "traced,indication=frame,record=mask,elide=on,refill=on,levels=leaf",
+            "traced,indication=frame,record=value,capacity=4096,threshold=1,elide=on",
+        ])
+    func parameters(text: String) throws {
+        let (bare, bareLedger, _) = try run(.bare)
+        let technique = try Technique(parsing: text)
+        let (other, ledger, violations) = try run(technique)
+        #expect(other == bare)
+        #expect(violations == [])
+        #expect(ledger.instructions == bareLedger.instructions)
+        #expect(ledger.recordsDrained == ledger.recordsWritten)
+        #expect(ledger.recordsDrained == ledger.recordsByLevel.sum + ledger.recordsOfFormerTables)
+        #expect(ledger.exits[.pageFault] == ledger.hiddenFaults)
+        #expect(ledger.exits[.tableWrite] == ledger.tableWrites.sum)
+        // The program's entries have A clear: none of them may be there before it is used.
+        #expect(ledger.entriesRefilled == 0)
+        // Nobody else writes into its tables.
+        #expect(ledger.valuesSuperseded == 0)
+        guard case .traced(let parameters) = technique else { return }
+        // Each INVLPG follows a write. Each MOV to CR3 follows an INVLPG; the first one has to be
+        // made known.
+        #expect(ledger.elided[.rootLoaded] == (parameters.elide ? 124 : 0))
+        #expect(ledger.elided[.rootLoaded] + ledger.exits[.rootLoaded] == 125)
+        #expect(ledger.elided[.invalidatePage] <= 1)
+        #expect(
+            ledger.tableWrites.pairs.map { $0.count } == [
+                0, parameters.levels == .leaf ? 2 : 0, 0, 0,
+            ])
+        #expect(ledger.entriesReread >= 2000)
+    }
+
     @Test("trap executes them too, and each write to the page table exits once")
     func trap() throws {
         let (bare, bareLedger, _) = try run(.bare)
-        let (trap, ledger, violations) = try run(.trap)
+        let (trap, ledger, violations) = try run(.trap(.standard))
         #expect(trap == bare)
         #expect(violations == [])
         #expect(ledger.instructions == bareLedger.instructions)
@@ -203,7 +240,7 @@ struct GuestProgramTests {
 
     @Test(
         "a ceiling of a few pages changes nothing but the cost",
-        arguments: [Technique.traced(.standard), .trap, .unsync, .agile(.standard)])
+        arguments: [Technique.traced(.standard), .trap(.standard), .unsync, .agile(.standard)])
     func smallCeiling(technique: Technique) throws {
         let (bare, _, _) = try run(.bare)
         let least = ShadowMMU.leastPages(processors: 1, policy: technique.policy)

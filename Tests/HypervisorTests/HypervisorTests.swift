@@ -28,7 +28,8 @@ struct HypervisorTests {
         let memory = try MachineMemory(
             guestBytes: 16 << 20,
             hypervisorBytes: Hypervisor.hypervisorBytes(
-                for: technique, shadowBytes: shadowBytes, processors: processors))
+                for: technique, shadowBytes: shadowBytes, processors: processors,
+                guestBytes: 16 << 20))
         let all = (0..<processors).map {
             Processor(memory: memory, platform: platform, model: .penumbraV2, index: $0)
         }
@@ -71,7 +72,7 @@ struct HypervisorTests {
 
     @Test("traced gives each processor its own write buffer, and a root of the identity map")
     func traced() throws {
-        let parameters = try TraceParameters(capacity: 8192, threshold: 0, coalesce: 2)
+        let parameters = try TraceParameters(capacity: 8192, coalesce: 2)
         let (memory, processors, hypervisor) = try machine(.traced(parameters), processors: 2)
         #expect(memory.guestBase == 1 << 30)
         for (number, processor) in processors.enumerated() {

@@ -35,16 +35,26 @@ final class TestMachine {
     static let guestBytes: UInt64 = 64 << 20
 
     /// The policies with a shadow, for tests of what each must do.
-    static let policies: [Policy] = [
-        .shadow(.recorded), .shadow(.readOnly), .shadow(.readOnly, unsyncsLeafTables: true),
-        agile,
-    ]
+    static let policies: [Policy] =
+        [
+            .shadow(.recorded), .shadow(.readOnly),
+            .shadow(.readOnly, unsyncsLeafTables: true), agile,
+        ]
+        + [
+            "traced,indication=frame", "traced,record=value", "traced,record=mask",
+            "traced,refill=on", "traced,levels=leaf", "trap,refill=on",
+            "traced,indication=frame,record=mask,refill=on,levels=leaf,stop=never",
+            "traced,indication=frame,record=value,levels=leaf,stop=1",
+        ].compactMap { try? Technique(parsing: $0).policy }
+
+    /// Of them, those that bear on the forms of page tables, for long tests.
+    static var mainPolicies: [Policy] { Array(policies.prefix(4) + policies.suffix(2)) }
     /// Tables nest at the third write and are looked at with every other load of a root.
-    static let agile = Policy.agile(
-        (try? NestingParameters(writes: 3, quiet: 2)) ?? .standard)
+    static let agile = Policy.agile((try? NestingParameters(writes: 3, quiet: 2)) ?? .standard)
 
     let memory: MachineMemory
     let policy: Policy
+    let layout: TraceLayout
     private(set) var mmu: ShadowMMU!
     /// The processor that executes.
     var current = 0
@@ -83,18 +93,22 @@ final class TestMachine {
         mapsDirectly level: PageLevel = .directory
     ) throws {
         self.policy = policy
+        // Two processors may write.
+        let parameters = policy.trace ?? .standard
+        let reserved = TraceLayout(
+            parameters, processors: 2,
+            frames: 0..<TraceLayout.frameCount(guestBytes: guestBytes))
         memory = try MachineMemory(
-            guestBytes: guestBytes, hypervisorBytes: 2 * 4096 + shadowPages * 4096)
-        rings = [
-            TraceRing(base: MachineAddress(0), capacity: 4096),
-            TraceRing(base: MachineAddress(4096), capacity: 4096),
-        ]
+            guestBytes: guestBytes, hypervisorBytes: reserved.end + shadowPages * 4096)
+        layout = TraceLayout(parameters, processors: 2, frames: TraceLayout.frames(of: memory))
+        rings = [layout.ring(0, producer: 0)!, layout.ring(1, producer: 0)!]
         root = nextFrame
         nextFrame += 1
         caches = (0..<processors).map { _ in Cache() }
         modes = caches.map { _ in Self.mode(form, root: root) }
         mmu = try ShadowMMU(
-            memory: memory, caches: caches, firstFrame: 2, pageCount: shadowPages, policy: policy)
+            memory: memory, caches: caches, firstFrame: layout.end / 4096,
+            pageCount: shadowPages, policy: policy, layout: layout)
         build(level)
         load()
     }
@@ -304,22 +318,23 @@ final class TestMachine {
         if form == .twoLevel {
             write(address, half: UInt32(truncatingIfNeeded: value), processor: processor)
         } else {
-            write(address, size: 3, processor) { self.memory.store(value, at: $0) }
+            write(address, value, size: 3, processor) { self.memory.store(value, at: $0) }
         }
     }
 
     /// Stores 4 bytes.
     func write(_ address: UInt64, half value: UInt32, processor: Int = 0) {
-        write(address, size: 2, processor) { self.memory.store(value, at: $0) }
+        write(address, UInt64(value), size: 2, processor) { self.memory.store(value, at: $0) }
     }
 
     /// Stores 8 bytes, whatever the form.
     func write(_ address: UInt64, whole value: UInt64, processor: Int = 0) {
-        write(address, size: 3, processor) { self.memory.store(value, at: $0) }
+        write(address, value, size: 3, processor) { self.memory.store(value, at: $0) }
     }
 
     private func write(
-        _ address: UInt64, size: UInt64, _ processor: Int, _ store: (MachineAddress) -> Void
+        _ address: UInt64, _ value: UInt64, size: UInt64, _ processor: Int,
+        _ store: (MachineAddress) -> Void
     ) {
         defer { endStep() }
         guard case .success(let found) = translate(address, .write) else {
@@ -327,7 +342,7 @@ final class TestMachine {
             return
         }
         let machine = found.machinePage | address & 0xfff
-        if found.traced && !found.isProtected { record(machine & ~7 | size, processor) }
+        if isRecorded(found) { record(machine, value, bytes: 1 << size, processor) }
         store(MachineAddress(machine))
         if found.isProtected { completed.append(machine & ~7 | size) }
     }
@@ -344,11 +359,47 @@ final class TestMachine {
         completed = []
     }
 
-    private func record(_ record: UInt64, _ processor: Int) {
-        if rings[processor].pending == rings[processor].capacity / 8 { drain(.bufferFull) }
+    private func isRecorded(_ found: Cached) -> Bool {
+        // A cleared bit of the map of frames binds at once.
+        found.traced && !found.isProtected && (!isByFrame || frameBit(found.machinePage))
+    }
+
+    /// What the processor does about a write to a traced page, in each format.
+    private func record(_ machine: UInt64, _ value: UInt64, bytes: UInt64, _ processor: Int) {
+        switch rings[processor].format {
+        case .address: append([machine & ~7 | UInt64(bytes.trailingZeroBitCount)], processor)
+        case .value: append([machine | bytes << 56, value, 0x1234, 0], processor)
+        case .mask:
+            let page = machine >> 12
+            let index = machine >> 3 & 511
+            let group = MachineAddress(
+                layout.masks + (page - layout.frames.lowerBound) * 64 + index / 64 * 8)
+            let old = memory.load(UInt64.self, at: group) ?? 0
+            // Draining for want of room takes the bits of the group, too.
+            if old == 0 { append([page << 12 | index / 64], processor) }
+            memory.store(old | 1 << (index % 64), at: group)
+        }
+    }
+
+    private func append(_ record: [UInt64], _ processor: Int) {
+        let bytes = rings[processor].format.recordBytes
+        if rings[processor].pending == rings[processor].capacity / bytes { drain(.bufferFull) }
         let ring = rings[processor]
-        memory.store(record, at: ring.base + ring.producer * 8 % ring.capacity)
+        for (offset, word) in record.enumerated() {
+            memory.store(
+                word, at: MachineAddress(ring.address(ring.producer) + UInt64(offset) * 8))
+        }
         rings[processor].producer += 1
+    }
+
+    private var isByFrame: Bool { policy.trace?.indication == .frame }
+
+    /// The bit of a machine page in the map of frames.
+    private func frameBit(_ machinePage: UInt64) -> Bool {
+        guard layout.frames.contains(machinePage >> 12) else { return false }
+        let bit = machinePage >> 12 - layout.frames.lowerBound
+        let byte = memory.load(UInt8.self, at: MachineAddress(layout.frameMap + bit / 8)) ?? 0
+        return byte >> (bit % 8) & 1 != 0
     }
 
     /// Stores a guest entry through the direct map, as a kernel does.
@@ -411,10 +462,13 @@ final class TestMachine {
             let base = raw & 0x000f_ffff_ffff_f000
             if isSwitch(raw, shift) { return nil }
             if shift == 12 || raw & Self.large != 0 {
+                let page = base + address & ((1 << shift) - 1) & ~0xfff
+                let dirty = raw & Self.dirty != 0
                 return Cached(
-                    machinePage: base + address & ((1 << shift) - 1) & ~0xfff, writable: writable,
-                    user: user, executeDisable: executeDisable, dirty: raw & Self.dirty != 0,
-                    traced: raw >> 52 & 1 != 0, global: raw & Self.global != 0)
+                    machinePage: page, writable: writable, user: user,
+                    executeDisable: executeDisable, dirty: dirty,
+                    traced: raw >> 52 & 1 != 0 || isByFrame && dirty && frameBit(page),
+                    global: raw & Self.global != 0)
             }
             table = base
         }
@@ -454,8 +508,7 @@ final class TestMachine {
                 shadow.machinePage == memory.guestBase + truth.page
                     && shadow.writable == truth.writable && shadow.user == truth.user
                     && shadow.executeDisable == truth.executeDisable
-                    && (shadow.dirty || policy.protection == .readOnly && shadow.traced)
-                        == truth.dirty
+                    && (shadow.dirty || shadow.isProtected) == truth.dirty
                     && shadow.global == truth.global,
                 "\(comment) at \(String(address, radix: 16))", sourceLocation: sourceLocation)
         }
@@ -470,7 +523,9 @@ final class TestMachine {
                     sourceLocation: sourceLocation)
                 continue
             }
-            #expect(shadow == found, "\(comment)", sourceLocation: sourceLocation)
+            var expected = shadow
+            if isByFrame && found.traced { expected.traced = true }
+            #expect(expected == found, "\(comment)", sourceLocation: sourceLocation)
         }
         let ledger = mmu.ledger
         #expect(

@@ -1,4 +1,5 @@
 import Hypervisor
+import Processor
 import Testing
 import VirtualMachine
 
@@ -15,7 +16,7 @@ import VirtualMachine
 
     static func boot(
         _ technique: String, processors: Int = 1, shadowBytes: UInt64 = 64 << 20,
-        options: String = ""
+        hardware: String = "default", options: String = ""
     ) throws -> Run {
         let console = RecordingConsole()
         var configuration = MachineConfiguration(kernel: Guest.path("vmlinuz"))
@@ -24,6 +25,7 @@ import VirtualMachine
             "console=ttyS0 quiet cryptomgr.notests penumbra.script=work \(options)"
         configuration.technique = try Technique(parsing: technique)
         configuration.processors = processors
+        configuration.hardware = try Hardware(parsing: hardware)
         configuration.shadowMemoryBytes = shadowBytes
         let machine = try VirtualMachine(configuration, console: console)
         let outcome = machine.run()
@@ -77,6 +79,46 @@ import VirtualMachine
         #expect(agile.ledger.tablesNested > 1000 && agile.ledger.tablesReturned > 10)
         #expect(agile.ledger.exits[.tableWrite] < trap.ledger.exits[.tableWrite] / 5)
         #expect(agile.ledger.exits[.invalidatePage] == 0)
+    }
+
+    @Test("Linux works alike under every setting of the traced-write facility")
+    func settingsAreInvisible() async throws {
+        let settings = [
+            "traced,indication=frame,record=mask,elide=on,refill=on",
+            "traced,record=value,levels=leaf,elide=on,stop=never",
+        ]
+        async let firstRun = Task { try Self.boot(settings[0]) }.value
+        async let secondRun = Task { (try Self.boot(settings[1]), try Self.boot("bare")) }.value
+        let (first, (second, bare)) = try await (firstRun, secondRun)
+        for run in [first, second] {
+            #expect(run.outcome == .poweredOff)
+            #expect(run.digest == bare.digest)
+            #expect(run.console == bare.console)
+            #expect(run.ledger.recordsWritten > 10_000)
+            #expect(run.ledger.elided.pairs.allSatisfy { $0.count > 0 })
+        }
+        #expect(first.ledger.entriesRefilled > 100_000)
+        #expect(first.ledger.recordsCoalesced > 100_000)
+        #expect(first.ledger.tableWrites.sum == 0)
+        #expect(second.ledger.tableWrites[.pml4] > 10_000)
+        #expect(second.ledger.tableWrites[.table] == 0)
+        #expect(second.ledger.shadowPagesAbandoned == 0)
+    }
+
+    @Test("Linux works alike, to the bit, where caches keep all they may, and where they do not")
+    func hardware() async throws {
+        async let keepingRun = Task {
+            try Self.boot("traced", hardware: "tlb=keep,tlb=speculative")
+        }.value
+        async let forgettingRun = Task {
+            try Self.boot("bare", hardware: "tlb=random:1,tlb=fragment")
+        }.value
+        let (keeping, forgetting) = try await (keepingRun, forgettingRun)
+        #expect(keeping.outcome == .poweredOff)
+        #expect(keeping.console.contains("GUEST-OK"))
+        #expect(keeping.digest == forgetting.digest)
+        #expect(keeping.console == forgetting.console)
+        #expect(keeping.ledger.tlbMisses < forgetting.ledger.tlbMisses)
     }
 
     @Test(

@@ -30,7 +30,7 @@ final class ProcessorPair {
         let memory = try MachineMemory(
             guestBytes: 16 << 20,
             hypervisorBytes: Hypervisor.hypervisorBytes(
-                for: technique, shadowBytes: shadowBytes, processors: 2))
+                for: technique, shadowBytes: shadowBytes, processors: 2, guestBytes: 16 << 20))
         self.memory = memory
         processors = (0..<2).map {
             Processor(memory: memory, platform: NoPlatform(), model: .penumbraV2, index: $0)

@@ -6,13 +6,15 @@ final class RecordingConsole: ConsolePort {
     private var input: ArraySlice<UInt8>
     /// Called when the guest waits for input and has none.
     var onIdle: () -> Void = {}
+    /// Called when the machine looks at its console.
+    var onPoll: () -> Void = {}
 
     init(input: String = "") { self.input = Array(input.utf8)[...] }
 
     var text: String { String(decoding: bytes, as: UTF8.self) }
 
     func write(_ byte: UInt8) { bytes.append(byte) }
-    func poll() {}
+    func poll() { onPoll() }
     func read() -> UInt8? { input.popFirst() }
     func waitForInput(nanoseconds: UInt64) { onIdle() }
 }

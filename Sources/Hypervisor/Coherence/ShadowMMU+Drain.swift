@@ -1,4 +1,5 @@
 import MachineMemory
+import Processor
 import X86
 
 /// Bringing the shadow up to date with what was written to guest page tables.
@@ -7,8 +8,10 @@ extension ShadowMMU {
     /// processor executes it, since another one may have written the entry.
     ///
     /// A record says where something was written, and the entry is read again here: so records
-    /// need no order, may repeat, and may name half an entry. No shadow entry becomes present in
-    /// a drain; one that is stays only if its guest entry still says the same.
+    /// need no order, may repeat, and may name half an entry. That a value record also says what
+    /// was written changes nothing: halves of entries, and writes that are not recorded, would have
+    /// to be put together in the order of all processors. Unless entries are refilled, none becomes
+    /// present in a drain; one that is stays only if its guest entry still says the same.
     package func drain(_ rings: inout [TraceRing], cause: DrainCause) {
         // Nothing is in the middle of a walk: every page may be dropped.
         stamp &+= 1
@@ -18,7 +21,12 @@ extension ShadowMMU {
             let ring = rings[index]
             let pending = ring.pending
             for number in 0..<pending {
-                apply(tables.load(ring.address(ring.consumer &+ number)))
+                let place = ring.address(ring.consumer &+ number)
+                switch ring.format {
+                case .address: apply(tables.load(place))
+                case .value: applyValue(tables.load(place), tables.load(place &+ 8))
+                case .mask: applyGroup(tables.load(place))
+                }
             }
             rings[index].consumer = ring.producer
             total &+= pending
@@ -26,6 +34,14 @@ extension ShadowMMU {
         ledger.recordsDrained &+= total
         if total == 0 { ledger.emptyDrains &+= 1 }
         flushInvalidations()
+    }
+
+    /// Takes `count` consumed records off what the processors see as pending. Locked, among
+    /// processors.
+    package func consumed(_ count: UInt64) {
+        guard let layout else { return }
+        let place = layout.common &+ TraceCommon.outstanding
+        tables.store(tables.load(place) &- count, at: place)
     }
 
     /// Tells that guest memory was written by something whose writes are not recorded: devices,
@@ -53,6 +69,7 @@ extension ShadowMMU {
     }
 
     private func apply(_ record: UInt64) {
+        if policy.defects.contains(.losesRecords) { return }
         let frame = record >> 12 &- tables.firstGuestFrame
         guard let lowest = lowestLevel(frame) else {
             ledger.recordsOfFormerTables &+= 1
@@ -60,6 +77,41 @@ extension ShadowMMU {
         }
         ledger.recordsByLevel[lowest] &+= 1
         wasWritten(frame, record)
+    }
+
+    /// Applies a value record, whose first two quadwords these are.
+    private func applyValue(_ place: UInt64, _ value: UInt64) {
+        let bytes = min(max(place >> 56 & 15, 1), 8)
+        let address = place & PagingEntry.addressMask | place & 0xfff
+        let present = tables.load(address) >> (address & 7 &* 8)
+        let mask = bytes == 8 ? UInt64.max : 1 << (bytes &* 8) &- 1
+        if (present ^ value) & mask != 0 { ledger.valuesSuperseded &+= 1 }
+        apply(address & ~7 | UInt64(bytes.trailingZeroBitCount))
+    }
+
+    /// Applies a mask record: takes the bits of its group, all at once, and reads the entries that
+    /// they stand for. A bit that is set later finds the group empty, and is recorded anew.
+    private func applyGroup(_ record: UInt64) {
+        let frame = record >> 12 &- tables.firstGuestFrame
+        guard let layout, tables.isRAM(frame) else {
+            ledger.recordsOfFormerTables &+= 1
+            return
+        }
+        let group = record & 7
+        let place = layout.masks &+ frame << 6 &+ group << 3
+        var bits = tables.load(place)
+        tables.store(0, at: place)
+        guard let lowest = lowestLevel(frame) else {
+            ledger.recordsOfFormerTables &+= 1
+            return
+        }
+        ledger.recordsByLevel[lowest] &+= 1
+        while bits != 0 {
+            let index = group << 6 | UInt64(bits.trailingZeroBitCount)
+            bits &= bits &- 1
+            // An earlier one of them may have ended the frame's use as a table.
+            if isTraced(frame) { wasWritten(frame, index << 3 | 3) }
+        }
     }
 
     /// Applies the writes to protected tables that the processor has completed, before anything
@@ -77,6 +129,7 @@ extension ShadowMMU {
     /// Brings up to date what derives from the entry that a record names.
     private func wasWritten(_ frame: UInt64, _ record: UInt64) {
         let index = Int(record >> 3) & 511
+        ledger.entriesReread &+= 1
         syncEntry(frame, index)
         heat(frame, index, size: record & 7)
     }
@@ -124,9 +177,17 @@ extension ShadowMMU {
     private func syncSlot(_ owner: UInt32, _ index: Int) {
         let slot = slot(owner, index)
         let shadow = shadowEntry(slot)
-        guard shadow.isPresent else { return }
         let level = pages[owner].level
+        guard shadow.isPresent else {
+            _ = refill(owner, index)
+            return
+        }
         let isLeaf = shadow.isLeaf(at: level)
+        if policy.defects.contains(isLeaf ? .forgetsGlobalPages : .keepsUpperLevels),
+            !isLeaf || shadow.isGlobal
+        {
+            return
+        }
         switch meaning(owner, index) {
         case .table(let frame, _, let rights) where !isLeaf:
             // Role and quadrant are those that the link was made with: they follow from the
@@ -152,8 +213,23 @@ extension ShadowMMU {
             }
         case .table, .registers, .none: break
         }
+        if refill(owner, index) { return }
         clear(slot)
         ledger.entriesDropped &+= 1
+    }
+
+    /// Makes a slot the leaf that its guest entry stands for, as a processor might by speculation:
+    /// the entry is present, accessed and well-formed, and the table that holds it is watched. Only
+    /// leaves are refilled: what leads to a table waits for the walk that makes or finds its shadow.
+    /// - Returns: whether it did.
+    private func refill(_ owner: UInt32, _ index: Int) -> Bool {
+        let level = pages[owner].level
+        guard policy.refills, case .page(let frame, let rights) = meaning(owner, index),
+            canMapLarge(frame, level)
+        else { return false }
+        _ = setLeaf(slot(owner, index), level, frame, rights)
+        ledger.entriesRefilled &+= 1
+        return true
     }
 
     // MARK: Pages that stop being page tables
@@ -161,7 +237,13 @@ extension ShadowMMU {
     /// What the writes to a shadow page's guest table may amount to between two uses. To drop a
     /// page costs the refilling of its present entries; a page that is written more often than
     /// some multiple of these is most likely zeroed, or holds data by now.
-    func heatLimit(_ page: ShadowPage) -> UInt32 { 64 &+ 4 &* UInt32(page.present) }
+    /// Nil: never.
+    func heatLimit(_ page: ShadowPage) -> UInt32? {
+        switch policy.stop {
+        case .writes(let number): number &+ 4 &* UInt32(page.present)
+        case .never: nil
+        }
+    }
 
     /// Counts a write against the shadow pages of a frame, and drops those that had too many.
     /// `size`: as in a record.
@@ -174,7 +256,7 @@ extension ShadowMMU {
         guard outcome.isOver else { return }
         var page = frames[Int(frame)].shadows
         while page != 0 {
-            if pages[page].heat > heatLimit(pages[page]) && !liveRoots.contains(page) {
+            if isTooHot(page) && !liveRoots.contains(page) {
                 drop(page)
                 ledger.shadowPagesDropped &+= 1
                 ledger.shadowPagesAbandoned &+= 1
@@ -184,6 +266,11 @@ extension ShadowMMU {
                 page = pages[page].next
             }
         }
+    }
+
+    private func isTooHot(_ page: UInt32) -> Bool {
+        guard let limit = heatLimit(pages[page]) else { return false }
+        return pages[page].heat > limit
     }
 
     /// - Returns: whether there is such a page, and whether one has had too much.
@@ -198,7 +285,7 @@ extension ShadowMMU {
             if state.indices(ofQuadword: quadword).isEmpty != isConcerned {
                 found = true
                 pages[page].heat &+= weight(state, quadword, size)
-                isOver = isOver || pages[page].heat > heatLimit(state)
+                isOver = isOver || isTooHot(page)
             }
             page = state.next
         }

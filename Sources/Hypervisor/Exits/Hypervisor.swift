@@ -34,17 +34,22 @@ public final class Hypervisor {
     private let policy: Policy
     private let processors: [Processor]
     private let mmu: ShadowMMU?
+    private let layout: TraceLayout
     private var rings: [TraceRing] = []
     private var exits = Tally<ExitReason>()
 
-    /// How much machine memory the hypervisor needs: the guest write buffers from machine address
-    /// 0 up, and `shadowBytes` for shadow pages after them. 0 for `bare`.
+    /// How much machine memory the hypervisor needs: what the traced-write facility uses from
+    /// machine address 0 up (`TraceLayout`), and `shadowBytes` for shadow pages after it. 0 for
+    /// `bare`.
+    /// - Parameter guestBytes: the guest's RAM; it counts where the facility keeps something for
+    ///   each of the guest's frames, with `indication=frame` and `record=mask`.
     public static func hypervisorBytes(
-        for technique: Technique, shadowBytes: UInt64, processors: Int
+        for technique: Technique, shadowBytes: UInt64, processors: Int, guestBytes: UInt64 = 0
     ) -> UInt64 {
         let policy = technique.policy
         guard policy.walked != .guest else { return 0 }
-        return (policy.trace?.capacity ?? 0) * UInt64(max(processors, 0))
+        let frames = TraceLayout.frameCount(guestBytes: guestBytes)
+        return TraceLayout(policy.trace, processors: processors, frames: 0..<frames).end
             &+ shadowBytes / pageSize * pageSize
     }
 
@@ -53,27 +58,36 @@ public final class Hypervisor {
     ///   - memory: made with at least `hypervisorBytes` of hypervisor memory.
     ///   - processors: all of the machine's, by number.
     ///   - shadowBytes: the ceiling on shadow pages; ignored under `bare`.
-    public init(
+    public convenience init(
         memory: MachineMemory, processors: [Processor], technique: Technique, shadowBytes: UInt64
+    ) throws(HypervisorError) {
+        try self.init(
+            memory: memory, processors: processors, technique: technique, shadowBytes: shadowBytes,
+            defects: [])
+    }
+
+    /// The same with deliberate mistakes, for tests.
+    package init(
+        memory: MachineMemory, processors: [Processor], technique: Technique, shadowBytes: UInt64,
+        defects: Defects
     ) throws(HypervisorError) {
         guard !processors.isEmpty else { throw .noProcessor }
         self.technique = technique
         self.processors = processors
-        policy = technique.policy
+        var policy = technique.policy
+        policy.defects = defects
+        self.policy = policy
+        layout = TraceLayout(
+            policy.trace, processors: processors.count, frames: TraceLayout.frames(of: memory))
         guard policy.walked != .guest else {
             mmu = nil
             return
         }
-        let capacity = policy.trace?.capacity ?? 0
         mmu = try ShadowMMU(
-            memory: memory, caches: processors,
-            firstFrame: capacity * UInt64(processors.count) / pageSize,
-            pageCount: shadowBytes / pageSize, policy: policy)
-        guard policy.trace != nil else { return }
-        rings = processors.enumerated().map { number, processor in
-            TraceRing(
-                base: MachineAddress(UInt64(number) * capacity), capacity: capacity,
-                producer: processor.traceProducer, consumer: processor.traceProducer)
+            memory: memory, caches: processors, firstFrame: layout.end / pageSize,
+            pageCount: shadowBytes / pageSize, policy: policy, layout: layout)
+        rings = processors.enumerated().compactMap { number, processor in
+            layout.ring(number, producer: processor.traceProducer)
         }
     }
 
@@ -88,6 +102,8 @@ public final class Hypervisor {
     /// the processors' are ignored.
     public func restart(processor number: Int) {
         guard processors.indices ~= number else { return }
+        adoptElidedRoots()
+        mmu?.forgetRoots(processor: number)
         if hasPendingRecords { drain(.pagingModeChanged) }
         let processor = processors[number]
         processor.control.exitsOnPagingOperations = policy.walked == .shadow
@@ -96,8 +112,8 @@ public final class Hypervisor {
         switch policy.walked {
         case .guest: processor.control.paging = .guest
         case .shadow:
-            if let parameters = policy.trace {
-                processor.control.trace = traceControls(parameters, rings[number])
+            if rings.indices ~= number {
+                processor.control.trace = layout.controls(number, rings[number])
             }
             resyncAll()
             loadRoot(number)
@@ -110,30 +126,21 @@ public final class Hypervisor {
         processor.invalidateAll()
     }
 
-    private func traceControls(_ parameters: TraceParameters, _ ring: TraceRing) -> TraceControls {
-        var trace = TraceControls()
-        trace.isEnabled = true
-        trace.base = ring.base
-        trace.capacity = parameters.capacity
-        trace.threshold = parameters.effectiveThreshold
-        trace.coalesce = parameters.coalesce
-        trace.consumer = ring.consumer
-        return trace
-    }
-
     /// Answers an exit of processor number `processor`.
     /// - Returns: true where the guest goes on; false where the exit is none of memory
     ///   virtualization's, and the board's to answer (`limit`, `halted`, `stopped`,
     ///   `tripleFault`, `unsupported`).
     public func handle(_ exit: Exit, processor: Int) -> Bool {
+        adoptElidedRoots()
         applyCompleted(processor)
         var reason = ExitReason(exit)
         defer { if let reason { exits[reason] &+= 1 } }
+        if isIgnored(exit, processor) { return true }
         switch exit {
         case .limit, .halted, .stopped, .tripleFault, .unsupported:
             return false
         case .pageFault(let address, let access):
-            drain(.pageFault)
+            if !policy.defects.contains(.skipsDrainAtFault) { drain(.pageFault) }
             switch resolve(address, access, processor) {
             case .tableWrite, .unsynced: reason = .tableWrite
             case .hidden, .injected, .none: break
@@ -150,8 +157,9 @@ public final class Hypervisor {
             drain(.rootLoaded)
             resyncAll()
             loadRoot(processor)
+            mmu?.knowRoot(processor: processor, mode: processors[processor].guestMode)
         case .invalidatePage(let address):
-            drain(.invalidatePage)
+            drain(.invalidatePage, processor)
             if policy.unsyncsLeafTables { mmu?.invalidated(address, processor: processor) }
         case .invalidatePCID:
             drain(.invalidatePCID)
@@ -172,6 +180,9 @@ public final class Hypervisor {
     /// Tells that guest memory was written by something other than the processors: a device, a
     /// loader. `range` is in guest-physical bytes.
     public func guestMemoryWritten(_ range: Range<GuestPhysicalAddress>) {
+        adoptElidedRoots()
+        // What is written here is applied at once; no older record may be behind it (`setLink`).
+        if hasPendingRecords { drain(.deviceWrite) }
         mmu?.guestMemoryWritten(range)
     }
 
@@ -186,6 +197,9 @@ public final class Hypervisor {
             ledger.walkReferences &+= statistics.walkReferences
             ledger.recordsWritten &+= statistics.records
             ledger.recordsCoalesced &+= statistics.coalesced
+            ledger.elided[.rootLoaded] &+= statistics.elidedRootLoads
+            ledger.elided[.invalidatePage] &+= statistics.elidedPageInvalidations
+            ledger.elided[.invalidatePCID] &+= statistics.elidedPCIDInvalidations
             ledger.deviceAccesses &+= statistics.deviceAccesses
             ledger.interrupts &+= statistics.interrupts
             ledger.exceptions &+= statistics.exceptions
@@ -197,6 +211,9 @@ public final class Hypervisor {
     /// something only while no records are pending.
     package func audit() -> [Violation] { mmu?.audit() ?? [] }
 
+    /// Puts one thing wrong in the shadow, for tests of `audit`; false where there is none.
+    package func corrupt(_ corruption: Corruption) -> Bool { mmu?.corrupt(corruption) ?? false }
+
     /// Whether any processor has written records that are not drained yet.
     package var hasPendingRecords: Bool {
         zip(rings, processors).contains { $0.consumer != $1.traceProducer }
@@ -204,12 +221,49 @@ public final class Hypervisor {
 
     // MARK: Exits
 
-    private func drain(_ cause: DrainCause) {
+    /// Whether the exit is left unanswered, by a deliberate mistake; a new root is loaded still.
+    private func isIgnored(_ exit: Exit, _ number: Int) -> Bool {
+        let defects = policy.defects
+        if defects.isEmpty { return false }
+        switch exit {
+        case .invalidatePage: return defects.contains(.ignoresInvalidatePage)
+        case .invalidatePCID(let type, _, _):
+            return defects.contains(.ignoresInvalidatePCID(type: type))
+        case .pagingModeChanged:
+            return !defects.isDisjoint(with: [.ignoresModeChange, .reusesRoots])
+        case .rootLoaded(let flushed):
+            guard defects.contains(flushed ? .ignoresRootLoad : .reusesRoots) else { return false }
+            loadRoot(number)
+            return true
+        default: return false
+        }
+    }
+
+    private func drain(_ cause: DrainCause, _ number: Int? = nil) {
         guard let mmu, policy.trace != nil else { return }
-        for index in rings.indices { rings[index].producer = processors[index].traceProducer }
-        mmu.drain(&rings, cause: cause)
         for index in rings.indices {
+            if policy.defects.contains(.skipsOtherRings), number != nil, index != number {
+                continue
+            }
+            rings[index].producer = processors[index].traceProducer
+        }
+        mmu.drain(&rings, cause: cause)
+        var consumed: UInt64 = 0
+        for index in rings.indices {
+            let trace = processors[index].control.trace
+            consumed &+= rings[index].consumer &- trace.consumer
             processors[index].control.trace.consumer = rings[index].consumer
+        }
+        if policy.trace?.elide == true { mmu.consumed(consumed) }
+    }
+
+    /// Learns which roots the processors have loaded by themselves: a live root is never dropped.
+    private func adoptElidedRoots() {
+        guard let mmu, policy.trace?.elide == true else { return }
+        for number in processors.indices {
+            if case .shadow(let root, _) = processors[number].control.paging {
+                mmu.adoptRoot(root, processor: number)
+            }
         }
     }
 
@@ -259,7 +313,8 @@ public final class Hypervisor {
     }
 
     private func pagingModeChanged(from cr0: UInt64, _ number: Int) {
-        guard mmu != nil else { return }
+        guard let mmu else { return }
+        mmu.forgetRoots(processor: number)
         loadRoot(number)
         // Without paging no tables are cached; with a shadow, the identity map may be.
         let processor = processors[number]

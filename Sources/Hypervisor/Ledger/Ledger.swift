@@ -31,7 +31,8 @@ public struct Ledger: Equatable, Sendable {
 
     /// Records that the processor put into guest write buffers.
     public var recordsWritten: UInt64 = 0
-    /// Traced writes that were not recorded since an equal record was among the last ones.
+    /// Traced writes without a record of their own, since an equal record was among the last ones,
+    /// or since the group in the page's mask had a bit set already.
     public var recordsCoalesced: UInt64 = 0
     /// Records read back by drains.
     public var recordsDrained: UInt64 = 0
@@ -44,6 +45,18 @@ public struct Ledger: Equatable, Sendable {
     public var drains = Tally<DrainCause>()
     /// Drains that found no record in any buffer.
     public var emptyDrains: UInt64 = 0
+    /// Value records whose bytes were no longer in memory when they were drained: a later write
+    /// has replaced them.
+    public var valuesSuperseded: UInt64 = 0
+    /// Operations that did not exit since no record was pending.
+    public var elided = Tally<ElidedOperation>()
+
+    // Writes to page tables, recorded or protected
+
+    /// Guest entries that were read again since they were written.
+    public var entriesReread: UInt64 = 0
+    /// Shadow leaves that were installed when a guest entry was read again, and by no fault.
+    public var entriesRefilled: UInt64 = 0
 
     // Protected page tables
 

@@ -67,6 +67,22 @@ public enum ExitReason: String, TallyKey {
     }
 }
 
+/// The operations that the processor does without an exit where no record is pending.
+public enum ElidedOperation: String, TallyKey {
+    case rootLoaded = "root-loaded"
+    case invalidatePage = "invalidate-page"
+    case invalidatePCID = "invalidate-pcid"
+
+    /// The case's place in `allCases`.
+    public var index: Int {
+        switch self {
+        case .rootLoaded: 0
+        case .invalidatePage: 1
+        case .invalidatePCID: 2
+        }
+    }
+}
+
 /// What made a drain of the guest write buffers necessary.
 public enum DrainCause: String, TallyKey {
     case pageFault = "page-fault"
@@ -76,6 +92,7 @@ public enum DrainCause: String, TallyKey {
     case pagingModeChanged = "paging-mode-changed"
     case bufferThreshold = "buffer-threshold"
     case bufferFull = "buffer-full"
+    case deviceWrite = "device-write"
 
     /// The case's place in `allCases`.
     public var index: Int {
@@ -87,6 +104,7 @@ public enum DrainCause: String, TallyKey {
         case .pagingModeChanged: 4
         case .bufferThreshold: 5
         case .bufferFull: 6
+        case .deviceWrite: 7
         }
     }
 }

@@ -20,6 +20,12 @@ package enum Violation: Equatable, Sendable {
     case deadRoot(page: UInt32)
     /// Counts of traced frames do not match the frames.
     case wrongTraceCount(region: UInt64)
+    /// The frame's bit in the map of frames does not say whether writes to it are recorded.
+    case wrongFrameBit(frame: UInt64)
+    /// Writes to the frame are noted in its mask and not applied.
+    case writesLeft(frame: UInt64)
+    /// A processor knows a root that is none, or another's.
+    case wrongKnownRoot(processor: Int, guest: UInt64)
     /// Live, free and never used pages do not make up the pool.
     case leakedPages(live: UInt64, listed: UInt64, free: UInt64)
     /// An unsynced frame is not in the list at its place, or is no table of the lowest level alone.
@@ -64,6 +70,8 @@ struct Auditor {
             }
         }
         checkTraceCounts()
+        checkFrameTables()
+        checkKnownRoots()
         checkUnsynced()
         checkNested()
         checkPool()
@@ -164,22 +172,49 @@ struct Auditor {
         let count = level.entrySpan / pageSize
         let isRAM = mmu.tables.isRAM(frame)
         for each in frame..<frame + count {
-            let state = isRAM ? mmu.frames[Int(each)] : FrameState()
-            let isGuardedTable =
-                state.shadows != 0 && state.unsynced == 0
-                && (state.nested == 0 || state.isWatched)
-            // Read-only, T stands for a D that the leaf would have, and a clean one has neither.
-            let isGuarded =
-                mmu.policy.protection == .recorded ? entry.isTraced : !entry.isDirty
+            // To protect, T stands for a D that the leaf would have; a clean one has neither.
             let isRight =
-                isGuardedTable
-                ? isGuarded && level == .table
-                : !entry.isTraced && (level == .table || state.shadows == 0)
+                switch expectedMark(each) {
+                case .exits: level == .table && !entry.isDirty
+                case .recordsByLeaf: level == .table && entry.isTraced == entry.isDirty
+                case .none: !entry.isTraced
+                case .noneSmall: !entry.isTraced && level == .table
+                }
             if !isRight || mmu.tables.isRAM(each) != isRAM {
                 violations.append(.wrongTrace(slot: slot))
                 return
             }
         }
+    }
+
+    /// How a leaf that maps the guest frame must be.
+    private enum Mark { case none, noneSmall, recordsByLeaf, exits }
+
+    private func expectedMark(_ frame: UInt64) -> Mark {
+        let levels = tableLevels(frame)
+        if levels.isEmpty { return .none }
+        let state = mmu.frames[Int(frame)]
+        if state.unsynced != 0 || state.nested != 0 && !state.isWatched { return .noneSmall }
+        if exits(levels) { return .exits }
+        return mmu.policy.trace?.indication == .frame ? .none : .recordsByLeaf
+    }
+
+    /// Whether writes to a table of these levels exit.
+    private func exits(_ levels: [PageLevel]) -> Bool {
+        mmu.policy.protection == .readOnly
+            || mmu.policy.trace?.levels == .leaf && levels.contains { $0 != .table }
+    }
+
+    /// The levels at which a guest frame is shadowed as a table.
+    private func tableLevels(_ frame: UInt64) -> [PageLevel] {
+        guard mmu.tables.isRAM(frame) else { return [] }
+        var levels: [PageLevel] = []
+        var page = mmu.frames[Int(frame)].shadows
+        while page != 0 && levels.count < 512 {
+            levels.append(mmu.pages[page].level)
+            page = mmu.pages[page].next
+        }
+        return levels
     }
 
     private mutating func checkMeaning(
@@ -194,8 +229,8 @@ struct Auditor {
         var isRight = guest.isValid
         if entry.isLeaf(at: level) {
             var entry = entry
-            if mmu.policy.protection == .readOnly && entry.isTraced {
-                isRight = isRight && !entry.isDirty
+            // T and no D: a dirty page whose frame is protected.
+            if entry.isTraced && !entry.isDirty {
                 entry = PagingEntry(entry.rawValue | PagingEntry.dirtyBit)
             }
             isRight =
@@ -254,7 +289,8 @@ struct Auditor {
         for region in 0..<mmu.tracedInDirectory.count {
             let first = UInt64(region) << 9
             let traced = (first..<first + 512).count {
-                mmu.tables.isRAM($0) && mmu.frames[Int($0)].shadows != 0
+                let levels = tableLevels($0)
+                return !levels.isEmpty && (exits(levels) || mmu.policy.trace?.indication != .frame)
             }
             if traced != Int(mmu.tracedInDirectory[region]) {
                 violations.append(.wrongTraceCount(region: UInt64(region)))
@@ -264,6 +300,43 @@ struct Auditor {
         for region in gigabytes.indices
         where gigabytes[region] != Int(mmu.tracedInGigabyte[region]) {
             violations.append(.wrongTraceCount(region: UInt64(region)))
+        }
+    }
+
+    /// The map of frames and the masks.
+    private mutating func checkFrameTables() {
+        guard let layout = mmu.layout, let trace = mmu.policy.trace else { return }
+        for frame in 0..<mmu.tables.frameLimit {
+            if trace.indication == .frame {
+                let levels = tableLevels(frame)
+                let word = mmu.tables.load(layout.frameMap + frame / 64 * 8)
+                if word >> (frame % 64) & 1 != (levels.isEmpty || exits(levels) ? 0 : 1) {
+                    violations.append(.wrongFrameBit(frame: frame))
+                }
+            }
+            guard trace.record == .mask else { continue }
+            let mask = (0..<8 as Range<UInt64>).map {
+                mmu.tables.load(layout.masks + frame * 64 + $0 * 8)
+            }
+            if mask.contains(where: { $0 != 0 }) { violations.append(.writesLeft(frame: frame)) }
+        }
+    }
+
+    private mutating func checkKnownRoots() {
+        for (processor, table) in mmu.roots.addresses.enumerated() {
+            for place in KnownRoots.places(table) {
+                let guest = mmu.tables.load(place)
+                if guest & 1 == 0 { continue }
+                let page = mmu.tables.load(place + 8) >> 12 &- mmu.firstFrame
+                let isRoot =
+                    page > 0 && page < UInt64(mmu.firstUnused)
+                    && mmu.pages[Int(page)].levelNumber == 4
+                    && mmu.pages[Int(page)].guestFrame == guest >> 12
+                    && !mmu.pages[Int(page)].isDirect
+                if !isRoot {
+                    violations.append(.wrongKnownRoot(processor: processor, guest: guest))
+                }
+            }
         }
     }
 

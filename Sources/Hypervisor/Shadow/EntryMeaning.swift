@@ -20,9 +20,10 @@ extension ShadowMMU {
         let rules = state.role.rules
         let level = state.level
         let entry = tables.guestEntry(state.guestFrame, state.guestIndex(index), rules.form)
-        guard entry.isPresent, entry.isAccessed, rules.reservedBits(entry, at: level) == 0 else {
-            return nil
-        }
+        guard entry.isPresent,
+            entry.isAccessed || policy.defects.contains(.installsUnaccessed),
+            rules.reservedBits(entry, at: level) == 0
+        else { return nil }
         // Which half of what a 4-byte entry of a directory maps.
         let half = rules.form == .twoLevel && level == .directory ? index & 1 : 0
         if rules.isLeaf(entry, at: level) {

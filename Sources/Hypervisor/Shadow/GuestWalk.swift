@@ -90,6 +90,7 @@ extension ShadowMMU {
         _ table: UInt64, _ index: Int, _ form: PagingForm, _ entry: PagingEntry, _ wanted: UInt64
     ) -> Bool {
         if wanted == entry.rawValue { return true }
+        if policy.defects.contains(.installsUnaccessed) { return true }
         guard tables.swapGuestEntry(table, index, form, entry, PagingEntry(wanted)) else {
             return false
         }

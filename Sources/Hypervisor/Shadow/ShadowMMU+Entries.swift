@@ -27,7 +27,10 @@ extension ShadowMMU {
             (tables.firstGuestFrame &+ frame) << 12 & PagingEntry.addressMask
             | PagingEntry.presentBit | PagingEntry.accessedBit | rights & Self.leafMask
             | (level == .table ? 0 : PagingEntry.largeBit)
-        let value = level == .table && isProtected(frame) ? protected(plain) : plain
+        var value = level == .table ? marked(plain, guarding(frame)) : plain
+        if !policy.defects.isDisjoint(with: [.grantsWrites, .marksGlobal]) {
+            value = falsified(value)
+        }
         if old.rawValue == value { return false }
         if old.isPresent {
             if old.isLeaf(at: level) && old.addressField == value & PagingEntry.addressMask {
@@ -47,12 +50,29 @@ extension ShadowMMU {
         return true
     }
 
+    /// A leaf that says what the guest's entry does not, by a deliberate mistake.
+    private func falsified(_ leaf: UInt64) -> UInt64 {
+        policy.defects.contains(.marksGlobal)
+            ? leaf | PagingEntry.globalBit
+            : leaf | PagingEntry.writableBit | PagingEntry.dirtyBit
+    }
+
     /// Makes a slot link to a shadow page. `rights`: bits of `rightsMask`.
+    ///
+    /// Nothing of what is below may be older than the entry that leads there: a processor reads a
+    /// leaf after what it has cached of the tables above, so an old leaf under a new link, or
+    /// under the new rights of a link, is a translation that no processor can have (one that is
+    /// writable, where no moment's tables said so).
     /// - Returns: whether the entry changed.
     func setLink(_ slot: UInt32, _ child: UInt32, _ rights: UInt64) -> Bool {
         let old = shadowEntry(slot)
         let value = linkValue(child, rights)
         if old.rawValue == value { return false }
+        if !pages[child].isDirect && pages[child].present != 0
+            && !policy.defects.contains(.linksUnsynced)
+        {
+            resyncAll()
+        }
         if old.isPresent {
             let level = pages[page(ofSlot: slot)].level
             if !old.isLeaf(at: level) && old.addressField == value & PagingEntry.addressMask {

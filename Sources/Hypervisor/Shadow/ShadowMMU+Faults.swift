@@ -30,7 +30,8 @@ extension ShadowMMU {
             switch walkGuest(address, access, mode, rules) {
             case .fault(let error):
                 ledger.trueFaults &+= 1
-                return .injected(error)
+                let isFalsified = policy.defects.contains(.faultsByShadow)
+                return .injected(isFalsified ? error.subtracting(.present) : error)
             case .permitted(let found, let dirtied):
                 frame = found
                 madeDirty = dirtied
@@ -55,7 +56,7 @@ extension ShadowMMU {
     /// What becomes of a permitted write to a frame that is kept from being written unnoticed; nil
     /// where it is not.
     func writeToProtected(_ frame: UInt64) -> FaultResolution? {
-        guard policy.protection == .readOnly, isProtected(frame) else { return nil }
+        guard guarding(frame) == .protected else { return nil }
         guard let level = lowestLevel(frame) else {
             endWatch(frame)
             return .hidden
@@ -100,10 +101,6 @@ extension ShadowMMU {
                 let child = indirectPage(
                     frame, below, pages[page].role.with(quadrant: quadrant))
                 use(child)
-                if pages[child].present != 0 && !isLinked(slot, to: child) {
-                    // Nothing of what is below may be older than the entry that leads there.
-                    resyncAll()
-                }
                 changed = setLink(slot, child, rights) || changed
                 if isNestedPage(child) { return (changed, false) }
                 page = child

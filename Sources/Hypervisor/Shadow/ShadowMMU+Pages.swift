@@ -28,15 +28,13 @@ extension ShadowMMU {
         pages[page].guestFrame = frame
         pages[page].levelNumber = level.rawValue
         pages[page].role = role
-        let isNew = frames[Int(frame)].shadows == 0
+        let before = watch(frame)
         pages[page].next = frames[Int(frame)].shadows
         frames[Int(frame)].shadows = page
-        if isNew {
-            startTracing(frame)
-        } else if level != .table && frames[Int(frame)].unsynced != 0 {
-            // It is used at a higher level now.
-            resync(frame)
-        }
+        watchChanged(frame, from: before)
+        // It may be used at a higher level now.
+        if level != .table && frames[Int(frame)].unsynced != 0 { resync(frame) }
+        flushInvalidations()
         return page
     }
 
@@ -150,7 +148,7 @@ extension ShadowMMU {
     /// Takes a page out of everything that names it, its entries out of everything they are in,
     /// and frees it. Children that are left without a parent go too. The caller counts why.
     ///
-    /// It calls itself for children, of a lower level each, and through `stopTracing` for direct
+    /// It calls itself for children, of a lower level each, and through `watchChanged` for direct
     /// pages, whose children are direct: it never meets a page that it is in the middle of.
     func drop(_ page: UInt32) {
         while pages[page].parents != 0 { unlink(pages[page].parents) }
@@ -159,6 +157,7 @@ extension ShadowMMU {
         }
         let dropped = pages[page]
         dropCount &+= 1
+        roots.remove(shadow: address(of: page))
         forget(page, dropped)
         unlinkFromOrder(page)
         pages[page] = ShadowPage()
@@ -175,8 +174,9 @@ extension ShadowMMU {
             return
         }
         let frame = Int(dropped.guestFrame)
+        let before = watch(dropped.guestFrame)
         frames[frame].shadows = removing(page, from: frames[frame].shadows)
-        if frames[frame].shadows == 0 { stopTracing(dropped.guestFrame) }
+        watchChanged(dropped.guestFrame, from: before)
     }
 
     private func removing(_ page: UInt32, from first: UInt32) -> UInt32 {

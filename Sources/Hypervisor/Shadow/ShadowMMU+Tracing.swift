@@ -2,11 +2,56 @@ import X86
 
 /// Which frames are traced, and what that asks of the leaves that map them.
 ///
-/// With `indication: entry` tracing is a bit in each shadow leaf, so every leaf that maps the
-/// frame has to be found, and a page larger than 4 KiB must not map it.
+/// With `indication=entry` tracing is a bit in each shadow leaf, so every leaf that maps the
+/// frame has to be found, and a page larger than 4 KiB must not map it. So it is for protected
+/// frames, too. With `indication=frame` it is a bit in a map of frames: leaves stay as they are.
 extension ShadowMMU {
-    /// Whether one leaf at `level` may map the guest frames from `frame`: none of them is traced,
-    /// and all or none of them are RAM.
+    /// What is done about writes to a guest frame.
+    enum Watch: Equatable {
+        /// It is no table.
+        case none
+        /// The processor records them.
+        case recorded
+        /// They exit.
+        case protected
+        /// Nothing: it is a nested table. Its leaves stay small, since from time to time it is
+        /// protected for a while.
+        case nested
+    }
+
+    /// What is done about writes to the guest frame, unless it is unsynced.
+    func watch(_ frame: UInt64) -> Watch {
+        guard isTraced(frame) else {
+            guard isNested(frame), frames[Int(frame)].shadows != 0 else { return .none }
+            return frames[Int(frame)].isWatched ? .protected : .nested
+        }
+        guard policy.protection == .recorded else { return .protected }
+        return tracesLeavesAlone && !isLowestAlone(frame) ? .protected : .recorded
+    }
+
+    /// What the leaves that map the guest frame are made for.
+    func guarding(_ frame: UInt64) -> Watch {
+        let watch = watch(frame)
+        return watch != .none && frames[Int(frame)].unsynced != 0 ? .none : watch
+    }
+
+    /// Whether all uses of the frame as a table are at the lowest level.
+    func isLowestAlone(_ frame: UInt64) -> Bool {
+        var page = frames[Int(frame)].shadows
+        while page != 0 {
+            if pages[page].level != .table { return false }
+            page = pages[page].next
+        }
+        return true
+    }
+
+    /// Whether only 4 KiB leaves may map a frame that is so watched.
+    private func needsSmallLeaves(_ watch: Watch) -> Bool {
+        watch == .protected || watch == .nested || watch == .recorded && !tracesByFrame
+    }
+
+    /// Whether one leaf at `level` may map the guest frames from `frame`: none of them is watched
+    /// by marks in leaves, and all or none of them are RAM.
     func canMapLarge(_ frame: UInt64, _ level: PageLevel) -> Bool {
         switch level {
         case .table: return true
@@ -22,75 +67,85 @@ extension ShadowMMU {
         }
     }
 
-    /// Begins tracing a frame: T in every leaf that maps it, large leaves removed, and what is
-    /// cached of either invalidated before this returns.
-    func startTracing(_ frame: UInt64) {
-        ledger.tracesStarted &+= 1
-        tracedInDirectory[Int(frame >> 9)] &+= 1
-        tracedInGigabyte[Int(frame >> 18)] &+= 1
-        removeLargeLeaves(of: frame & ~0x1ff, .directory)
-        removeLargeLeaves(of: frame & ~0x3_ffff, .directoryPointer)
-        renewLeaves(frame)
-        flushInvalidations()
-    }
-
-    /// Ends tracing a frame, which is no table any more, and merges what was split for its sake.
-    func stopTracing(_ frame: UInt64) {
-        ledger.tracesStopped &+= 1
-        tracedInDirectory[Int(frame >> 9)] &-= 1
-        tracedInGigabyte[Int(frame >> 18)] &-= 1
+    /// Follows a change of the shadow pages that a frame has as a table: to what is done about
+    /// writes to it now, from what was done before.
+    ///
+    /// Where it is watched more closely, marks are set in every leaf that maps it or in the map of
+    /// frames, and large leaves are removed; the caller flushes invalidations before it reads an
+    /// entry. Where it is watched less, what was split for its sake is merged.
+    func watchChanged(_ frame: UInt64, from old: Watch) {
+        let new = watch(frame)
+        if new == old { return }
+        if old == .none { ledger.tracesStarted &+= 1 }
+        if new == .none {
+            ledger.tracesStopped &+= 1
+            forgetUnsynced(frame)
+            forgetNested(frame)
+        }
+        let change = (needsSmallLeaves(old), needsSmallLeaves(new))
+        if change == (false, true) {
+            tracedInDirectory[Int(frame >> 9)] &+= 1
+            tracedInGigabyte[Int(frame >> 18)] &+= 1
+            if policy.defects.contains(.leavesTablesWritable) { return }
+            removeLargeLeaves(of: frame & ~0x1ff, .directory)
+            removeLargeLeaves(of: frame & ~0x3_ffff, .directoryPointer)
+        } else if change == (true, false) {
+            tracedInDirectory[Int(frame >> 9)] &-= 1
+            tracedInGigabyte[Int(frame >> 18)] &-= 1
+        }
+        if tracesByFrame { setFrameBit(frame, new == .recorded) }
         // What is cached with T would go on to be recorded.
-        forgetUnsynced(frame)
-        forgetNested(frame)
         renewLeaves(frame)
-        merge(frame & ~0x1ff, .directory)
-        merge(frame & ~0x3_ffff, .directoryPointer)
+        if change == (true, false) {
+            merge(frame & ~0x1ff, .directory)
+            merge(frame & ~0x3_ffff, .directoryPointer)
+        }
     }
 
-    /// Whether the leaves of the guest frame keep writes from passing unnoticed.
-    @inline(__always)
-    func isProtected(_ frame: UInt64) -> Bool {
-        guard tables.isRAM(frame) else { return false }
-        let state = frames[Int(frame)]
-        if state.nested != 0 { return state.isWatched }
-        return state.shadows != 0 && state.unsynced == 0
+    /// Says in the map of frames whether writes to a frame are recorded. What is cached of the
+    /// frame may be anywhere, in pages of any size: all goes. A bit that is cleared binds at once.
+    private func setFrameBit(_ frame: UInt64, _ isRecorded: Bool) {
+        guard let layout else { return }
+        let word = layout.frameMap &+ (frame >> 6) << 3
+        let bit: UInt64 = 1 << (frame & 63)
+        let old = tables.load(word)
+        tables.store(isRecorded ? old | bit : old & ~bit, at: word)
+        if isRecorded { pendingAll = true }
     }
 
     /// Brings the 4 KiB leaves that map a frame to what its protection asks for now, and makes
     /// invalidations of what they were due.
     func renewLeaves(_ frame: UInt64) {
-        let isProtected = isProtected(frame)
+        let guarding = guarding(frame)
         var slot = frames[Int(frame)].leaves
         while slot != 0 {
             if pages[page(ofSlot: slot)].level == .table {
-                let plain = unprotected(shadowEntry(slot).rawValue)
-                let value = isProtected ? protected(plain) : plain
-                tables.store(value, at: address(ofSlot: slot))
-                invalidateLeaf(slot)
+                let old = shadowEntry(slot).rawValue
+                let value = marked(Self.unmarked(old), guarding)
+                if value != old {
+                    tables.store(value, at: address(ofSlot: slot))
+                    invalidateLeaf(slot)
+                }
             }
             slot = links[slot].next
         }
     }
 
-    /// A 4 KiB leaf's value where it maps a traced frame. Read-only, a clean leaf needs nothing: a
+    /// A 4 KiB leaf's value where it maps a frame that is so guarded. A clean leaf needs no mark: a
     /// write exits for its D, and the leaf that has it is made then.
-    func protected(_ leaf: UInt64) -> UInt64 {
-        switch policy.protection {
-        case .recorded: leaf | PagingEntry.tracedBit
-        case .readOnly:
-            leaf & PagingEntry.dirtyBit == 0
-                ? leaf : leaf & ~PagingEntry.dirtyBit | PagingEntry.tracedBit
+    func marked(_ leaf: UInt64, _ guarding: Watch) -> UInt64 {
+        guard leaf & PagingEntry.dirtyBit != 0 else { return leaf }
+        return switch guarding {
+        case .none, .nested: leaf
+        case .recorded: tracesByFrame ? leaf : leaf | PagingEntry.tracedBit
+        case .protected: leaf & ~PagingEntry.dirtyBit | PagingEntry.tracedBit
         }
     }
 
-    /// The leaf's value where it does not.
-    func unprotected(_ leaf: UInt64) -> UInt64 {
-        switch policy.protection {
-        case .recorded: leaf & ~PagingEntry.tracedBit
-        case .readOnly:
-            leaf & PagingEntry.tracedBit == 0
-                ? leaf : leaf & ~PagingEntry.tracedBit | PagingEntry.dirtyBit
-        }
+    /// The leaf's value where it is not guarded: with T, D was set before it was marked.
+    static func unmarked(_ leaf: UInt64) -> UInt64 {
+        leaf & PagingEntry.tracedBit == 0
+            ? leaf : leaf & ~PagingEntry.tracedBit | PagingEntry.dirtyBit
     }
 
     private func removeLargeLeaves(of first: UInt64, _ level: PageLevel) {

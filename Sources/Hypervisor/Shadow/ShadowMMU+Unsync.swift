@@ -16,19 +16,14 @@ import X86
 /// - INVPCID, MOV to CR3, changes of the paging mode: all unsynced tables, whole. That covers
 ///   another PCID's global translations, which INVLPG ends as well: to use them a processor has to
 ///   load a root first.
-/// - a link to what was shadowed before: all, since no processor may have had the translations
-///   that become reachable.
+/// - a link to what was shadowed before, or new rights of a link: all, since no processor may have
+///   had the translations that are granted by it (`setLink`). Rights that are taken away count
+///   too: a page that is the user's no more is one that the supervisor may execute.
 /// A table that is read whole is protected again first, so that no write falls in between.
 extension ShadowMMU {
     /// Whether the frame is a table of the lowest level alone.
     func canUnsync(_ frame: UInt64) -> Bool {
-        guard policy.unsyncsLeafTables else { return false }
-        var page = frames[Int(frame)].shadows
-        while page != 0 {
-            guard pages[page].level == .table else { return false }
-            page = pages[page].next
-        }
-        return true
+        policy.unsyncsLeafTables && isLowestAlone(frame)
     }
 
     /// Lets the guest write a table.
@@ -97,12 +92,5 @@ extension ShadowMMU {
             unsynced[place - 1] = last
             frames[Int(last)].unsynced = UInt32(place)
         }
-    }
-
-    /// Whether a slot links to a page already.
-    func isLinked(_ slot: UInt32, to child: UInt32) -> Bool {
-        let entry = shadowEntry(slot)
-        return entry.isPresent && !entry.isLeaf(at: pages[page(ofSlot: slot)].level)
-            && self.child(slot, entry) == child
     }
 }

@@ -86,6 +86,13 @@ package final class ShadowMMU {
     var liveRoots: [UInt32]
     /// The root of the second dimension; 0: there is none.
     var secondRoot: UInt32 = 0
+    /// Where the facility's own structures lie; nil in tests of the shadow alone.
+    let layout: TraceLayout?
+    /// The roots that processors load without an exit.
+    var roots: KnownRoots
+    /// `Policy.tracesByFrame` and `Policy.tracesLeavesAlone`.
+    let tracesByFrame: Bool
+    let tracesLeavesAlone: Bool
 
     /// Invalidations that are due before any guest code runs.
     var pendingAddresses: [UInt64] = []
@@ -100,10 +107,11 @@ package final class ShadowMMU {
         8 + (policy.nesting == nil ? 0 : 12) + UInt64(max(processors, 1))
     }
 
-    /// Takes `pageCount` machine frames from `firstFrame` for shadow pages.
+    /// Takes `pageCount` machine frames from `firstFrame` for shadow pages. `layout`: where the
+    /// map of frames, the masks and the tables of roots are, if the policy has any.
     package init(
         memory: MachineMemory, caches: [any TranslationCacheControl], firstFrame: UInt64,
-        pageCount: UInt64, policy: Policy = .shadow(.recorded)
+        pageCount: UInt64, policy: Policy = .shadow(.recorded), layout: TraceLayout? = nil
     ) throws(HypervisorError) {
         let least = Self.leastPages(processors: caches.count, policy: policy)
         guard pageCount >= least else {
@@ -114,6 +122,10 @@ package final class ShadowMMU {
             throw .tooMuchShadowMemory(given: pageCount * pageSize, most: pageSize << 23)
         }
         tables = TableMemory(memory)
+        self.layout = layout
+        roots = KnownRoots(tables, layout, processors: caches.count)
+        tracesByFrame = policy.tracesByFrame
+        tracesLeavesAlone = policy.tracesLeavesAlone
         let end = firstFrame + pageCount
         guard end <= tables.firstGuestFrame,
             memory.isMemory(MachineFrame(firstFrame).base, size: Int(pageCount * pageSize))
@@ -195,6 +207,25 @@ package final class ShadowMMU {
     }
 
     // MARK: Roots
+
+    /// Takes over the root that a processor has found by itself in its table of known roots.
+    package func adoptRoot(_ root: MachineAddress, processor: Int) {
+        let page = UInt32(truncatingIfNeeded: root.rawValue >> 12 &- firstFrame)
+        guard liveRoots[processor] != page else { return }
+        liveRoots[processor] = page
+        if page != 0 { use(page) }
+    }
+
+    /// Lets a processor load `mode`'s root, which it walks now, without an exit from now on.
+    package func knowRoot(processor: Int, mode: GuestMode) {
+        let page = liveRoots[processor]
+        // A load of PAE's root loads the pointers too, which may say something else by then.
+        guard let form = mode.rules?.form, form != .pae, page != 0 else { return }
+        roots.add(guest: mode.cr3, shadow: address(of: page), processor: processor)
+    }
+
+    /// Has a processor's next loads of roots exit again: its paging mode has changed.
+    package func forgetRoots(processor: Int) { roots.removeAll(processor: processor) }
 
     /// Makes the root for the guest's present mode what `processor` walks, and returns it. Records
     /// must have been drained.

@@ -32,24 +32,12 @@ public struct NestingParameters: Equatable, Sendable, CustomStringConvertible {
         self.quiet = quiet
     }
 
-    /// Parses `name=value` parts; each name at most once.
-    init(parsing parts: ArraySlice<Substring>) throws(TechniqueError) {
-        var values: [String: UInt64] = [:]
-        for part in parts {
-            let pair = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            let name = String(pair[0])
-            guard ["writes", "quiet"].contains(name), values[name] == nil else {
-                throw .unknownParameter(technique: "agile", parameter: name)
-            }
-            let text = pair.count == 2 ? String(pair[1]) : ""
-            guard let value = UInt64(text) else {
-                throw .badValue(parameter: name, value: text, expected: "a decimal number")
-            }
-            values[name] = value
-        }
+    static let names = ["writes", "quiet"]
+
+    init(parsing text: ParameterText) throws(TechniqueError) {
         try self.init(
-            writes: values["writes"] ?? Self.standard.writes,
-            quiet: values["quiet"] ?? Self.standard.quiet)
+            writes: text.number("writes") ?? Self.standard.writes,
+            quiet: text.number("quiet") ?? Self.standard.quiet)
     }
 
     public var description: String { "writes=\(writes),quiet=\(quiet)" }

@@ -15,11 +15,12 @@ package struct Policy: Equatable, Sendable {
 
     /// How a leaf that maps a frame which holds a guest table keeps writes from passing unnoticed.
     package enum Protection: Equatable, Sendable {
-        /// T: the processor records the write and goes on. The shadow is brought up to date from
+        /// T, or a bit in the map of frames: the processor records the write and goes on. The shadow is brought up to date from
         /// the records, at coherency-inducing operations.
         case recorded
         /// T, and D clear: the write exits. The hypervisor has the processor complete it, and
-        /// brings the shadow up to date at once.
+        /// brings the shadow up to date at once. Under `recorded` this is for the levels that are
+        /// not traced.
         case readOnly
     }
 
@@ -33,8 +34,19 @@ package struct Policy: Equatable, Sendable {
     package var nesting: NestingParameters?
     /// Whether INVLPG and INVPCID exit: something may be left to do at them.
     package var exitsOnInvalidation: Bool
-    /// The guest write buffers, where writes are recorded.
+    /// The traced-write facility, where writes are recorded.
     package var trace: TraceParameters?
+    /// Whether an entry that was written is installed when it is read again, where that is lawful.
+    package var refills = false
+    /// When the shadow of a page that is written as no table is goes away.
+    package var stop = StopRule.standard
+
+    /// Whether only tables that are used at the lowest level alone are recorded.
+    var tracesLeavesAlone: Bool { trace?.levels == .leaf }
+    /// Whether a map of frames says what is recorded, instead of T in leaves.
+    var tracesByFrame: Bool { trace?.indication == .frame }
+    /// Deliberate mistakes, for tests.
+    package var defects: Defects = []
 
     /// The policy for tests of the shadow alone.
     package static func shadow(_ protection: Protection, unsyncsLeafTables: Bool = false)
@@ -60,7 +72,10 @@ extension Technique {
         case .bare:
             Policy(
                 walked: .guest, protection: .recorded, exitsOnInvalidation: false, trace: nil)
-        case .trap: .shadow(.readOnly)
+        case .trap(let parameters):
+            Policy(
+                walked: .shadow, protection: .readOnly, exitsOnInvalidation: false,
+                refills: parameters.refill, stop: parameters.stop)
         case .unsync: .shadow(.readOnly, unsyncsLeafTables: true)
         case .agile(let parameters): .agile(parameters)
         case .nested:
@@ -69,7 +84,7 @@ extension Technique {
         case .traced(let parameters):
             Policy(
                 walked: .shadow, protection: .recorded, exitsOnInvalidation: true,
-                trace: parameters)
+                trace: parameters, refills: parameters.refill, stop: parameters.stop)
         }
     }
 }

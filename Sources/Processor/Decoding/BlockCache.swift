@@ -21,18 +21,26 @@ struct Block {
 /// Blocks are found by machine address, so aliases of a page share them and no change of the page
 /// tables touches them. A small table in front finds them by guest virtual RIP; it is emptied with
 /// the software TLB. Ops are placed one after the other in a pool of fixed size. When the pool is
-/// full everything is dropped: simple, and rare.
+/// full everything is dropped: simple, and rare. The processors of a machine share out one ceiling,
+/// so that its memory does not grow with their number.
 ///
 /// Frames that hold code decoded by any processor are flagged in `MachineMemory.frameFlags`, so that
 /// writes to them take the slow path, on whichever processor, and drop the blocks that they touch
 /// from every cache (`MachineMemory.codeWritten`).
 @safe final class BlockCache {
-    /// Ceilings: 1.5 million ops (84 MB of address space), 256 Ki blocks.
-    static let opCapacity = 1_500_000
-    static let blockCapacity = 1 << 18
+    /// The ceiling of a machine's caches together: 1.5 million ops (84 MB of address space). One
+    /// processor's share has at least room for what a kernel and a program run in turns.
+    static let machineOps = 1_500_000
+    static let leastOps = 1 << 17
     private static let lookupCount = 1 << 13
-    private static let tableSize = 1 << 19
     private static let pageCount = 1 << 12
+
+    /// How many ops there is room for.
+    let opCapacity: Int
+    /// How many blocks: a power of two, for 6 ops each or fewer.
+    let blockCapacity: Int
+    /// Twice as many, so that a slot is always free.
+    private let tableSize: Int
 
     /// A front entry: the block at a virtual RIP, while `generation` is current.
     struct Lookup {
@@ -58,12 +66,18 @@ struct Block {
     /// Part of every front entry's tag; the low 4 bits are left for the context.
     private(set) var generation: UInt64 = 16
 
-    init(memory: MachineMemory) {
+    /// - Parameter processors: how many of the machine have a cache like this.
+    init(memory: MachineMemory, processors: Int) {
         self.memory = memory
-        unsafe ops = .allocate(capacity: Self.opCapacity)
-        unsafe blocks = .allocate(capacity: Self.blockCapacity)
-        unsafe table = .allocate(capacity: Self.tableSize)
-        unsafe table.initialize(repeating: 0, count: Self.tableSize)
+        opCapacity = max(Self.machineOps / max(processors, 1), Self.leastOps)
+        var blockCapacity = 1
+        while blockCapacity < opCapacity / 6 { blockCapacity *= 2 }
+        self.blockCapacity = blockCapacity
+        tableSize = 2 * blockCapacity
+        unsafe ops = .allocate(capacity: opCapacity)
+        unsafe blocks = .allocate(capacity: blockCapacity)
+        unsafe table = .allocate(capacity: tableSize)
+        unsafe table.initialize(repeating: 0, count: tableSize)
         unsafe lookups = .allocate(capacity: Self.lookupCount)
         unsafe lookups.initialize(repeating: Lookup(), count: Self.lookupCount)
         unsafe pages = .allocate(capacity: Self.pageCount)
@@ -129,7 +143,7 @@ struct Block {
     }
 
     private func slot(_ key: UInt64) -> Int {
-        Int(truncatingIfNeeded: (key &* 0x9e37_79b9_7f4a_7c15) >> 45) & (Self.tableSize - 1)
+        Int(truncatingIfNeeded: (key &* 0x9e37_79b9_7f4a_7c15) >> 45) & (tableSize - 1)
     }
 
     /// The block that starts at a machine address; 0 if it is not decoded.
@@ -139,14 +153,14 @@ struct Block {
         while unsafe table[index] != 0 {
             let block = unsafe blocks + Int(table[index] - 1)
             if unsafe block.pointee.key == key { return UInt(bitPattern: block) }
-            index = (index + 1) & (Self.tableSize - 1)
+            index = (index + 1) & (tableSize - 1)
         }
         return 0
     }
 
     /// Whether another block of the largest size still fits.
     var hasRoom: Bool {
-        opCount + Self.maximumOps <= Self.opCapacity && blockCount < Self.blockCapacity
+        opCount + Self.maximumOps <= opCapacity && blockCount < blockCapacity
     }
 
     /// The most instructions in one block.
@@ -170,9 +184,9 @@ struct Block {
         blockCount += 1
         var index = slot(key)
         // A dropped block's slot is taken over, so that code which is loaded again and again does
-        // not lengthen its own chain; with at most 2^18 blocks in 2^19 slots one is always free.
+        // not lengthen its own chain; with twice as many slots as blocks one is always free.
         while unsafe table[index] != 0, unsafe blocks[Int(table[index] - 1)].key != .max {
-            index = (index + 1) & (Self.tableSize - 1)
+            index = (index + 1) & (tableSize - 1)
         }
         unsafe table[index] = UInt32(blockCount)
         note(address >> 12, UInt32(blockCount - 1))
@@ -231,7 +245,7 @@ struct Block {
     func removeAll() {
         for frame in framesWithCode.keys { memory.removeCode(in: frame) }
         framesWithCode.removeAll(keepingCapacity: true)
-        unsafe table.update(repeating: 0, count: Self.tableSize)
+        unsafe table.update(repeating: 0, count: tableSize)
         opCount = 0
         blockCount = 0
         flushLookups()

@@ -28,12 +28,12 @@ extension Processor {
         if known != 0 {
             let block = BlockRef(known)
             if block.secondFrame == .max {
-                blocks.remember(linear, context, known)
+                if !observesUses { blocks.remember(linear, context, known) }
                 return block
             }
             guard let second = translate(nextPage(linear, mode), kind) else { return nil }
             if second >> 12 == block.secondFrame {
-                blocks.remember(linear, context, known)
+                if !observesUses { blocks.remember(linear, context, known) }
                 return block
             }
             // The second page is another one now: decode anew.
@@ -118,7 +118,9 @@ extension Processor {
         }
         let block = blocks.insert(
             machine, mode, ops, length: offset, secondFrame: secondFrame)
-        blocks.remember(linear, BlockCache.context(mode, user: kind.contains(.user)), block)
+        if !observesUses {
+            blocks.remember(linear, BlockCache.context(mode, user: kind.contains(.user)), block)
+        }
         return BlockRef(block)
     }
 }

@@ -17,9 +17,10 @@ public struct ControlBlock: Sendable {
     /// dimension. A write through it exits with `pageFault` (`secondDimensionFault`) before anything of the instruction has happened. With this set, the next step
     /// (one instruction, the iterations of a repeated one up to the first that writes to such a
     /// page, or one delivery of an event) writes through such leaves as though D were set. Each
-    /// write is noted, and `writeCompleted` follows the step, by which the processor clears this.
-    /// Where the walk sets A or D in a guest table that lies in such a page, that is a write too.
-    /// Rights are those of the leaf and apply as ever; a leaf with T and D clear is not protected
+    /// write is noted, and `writeCompleted` or another trap-like exit follows the step, by which
+    /// the processor clears this. Where the walk sets A or D in a guest table that lies in such a
+    /// page, that is a write too. Rights are those of the leaf and apply as ever; a leaf with T and
+    /// D clear is not protected
     /// but clean, and exits still. Nothing of it is cached.
     public var completesProtectedWrites = false
     /// The traced-write facility.
@@ -79,24 +80,6 @@ public enum PagingScheme: Equatable, Sendable {
     /// With 4 levels, a switch at level 2 to a guest table of level 1 makes a walk of
     /// 3 + 1 + 4 entries.
     case agile(root: MachineAddress, second: MachineAddress, top: PageLevel = .pml4)
-}
-
-/// The registers of the traced-write facility: one ring in machine memory.
-public struct TraceControls: Equatable, Sendable {
-    /// Whether writes through leaves marked T are recorded.
-    public var isEnabled = false
-    /// The ring's first byte; page-aligned machine memory.
-    public var base = MachineAddress(0)
-    /// The ring's size in bytes: a power of two, 4 KiB…2 MiB. A record has 8 bytes.
-    public var capacity: UInt64 = 4096
-    /// How many records in the ring cause `bufferThreshold`; 0: never.
-    public var threshold: UInt64 = 0
-    /// A record equal to one of the last `coalesce` ones is not repeated; 0…8.
-    public var coalesce = 1
-    /// Free-running count of records consumed: the hypervisor's index.
-    public var consumer: UInt64 = 0
-
-    public init() {}
 }
 
 /// A page fault that the hypervisor hands to the guest: error code, and the address for CR2.

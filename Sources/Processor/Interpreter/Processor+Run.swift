@@ -18,6 +18,7 @@ extension Processor {
             if let exit = deliverPending() { return exit }
             if control.completesProtectedWrites { return endCompletion() }
         }
+        stirCaches()
         var standstills = 0
         while true {
             if let exit = betweenInstructions(limit) { return exit }
@@ -125,9 +126,7 @@ extension Processor {
         switch core.state.pending {
         case .none: return nil
         case .exception: return deliverPending()
-        case .faultExit, .trapExit:
-            core.state.pending = .none
-            return core.state.pendingExit
+        case .faultExit, .trapExit: return takeExit()
         }
     }
 

@@ -33,23 +33,23 @@ extension Processor {
         let inPage = Int(pageSize - address & 0xfff)
         if size <= inPage {
             guard let machine = translate(address, kind),
-                supervisor || isAligned(address, size: size), reserveRecords(Self.widestWrite)
+                supervisor || isAligned(address, size: size), reserveRecords(wholeInstruction: false)
             else { return false }
             if !supervisor { core.noteDataAccess(address, size: size, write: true) }
-            writeMachine(machine, value, size: size, traced: lastTranslationTraced)
+            writeMachine(machine, value, size: size, note: lastNote)
             return true
         }
         let second = linear(address &+ UInt64(inPage), supervisor: supervisor)
         guard let low = translate(address, kind) else { return false }
-        let lowTraced = lastTranslationTraced
+        let lowNote = lastNote
         guard let high = translate(second, kind), supervisor || isAligned(address, size: size)
         else { return false }
-        let highTraced = lastTranslationTraced
-        guard reserveRecords(Self.widestWrite) else { return false }
+        let highNote = lastNote
+        guard reserveRecords(wholeInstruction: false) else { return false }
         if !supervisor { core.noteDataAccess(address, size: size, write: true) }
-        writeMachine(low, value, size: inPage, traced: lowTraced)
+        writeMachine(low, value, size: inPage, note: lowNote)
         writeMachine(
-            high, value >> UInt64(inPage * 8), size: size - inPage, traced: highTraced)
+            high, value >> UInt64(inPage * 8), size: size - inPage, note: highNote)
         return true
     }
 
@@ -65,7 +65,7 @@ extension Processor {
             guard translate(last & ~0xfff, kind) != nil else { return false }
         }
         guard isAligned(address, size: size) else { return false }
-        return !write || reserveRecords(Self.widestInstruction)
+        return !write || reserveRecords(wholeInstruction: true)
     }
 
     /// Whether an explicit access is aligned where that is checked; raises #AC(0) if not. It comes
@@ -99,7 +99,7 @@ extension Processor {
         else { return nil }
         let flags = unsafe memory.frameFlags[Int(machine >> 12)]
         guard flags & FrameFlags.memory != 0 else { return nil }
-        if write && (flags & FrameFlags.code != 0 || lastTranslationTraced) { return nil }
+        if write && (flags & FrameFlags.slowWrites != 0 || lastNote != .none) { return nil }
         return unsafe memory.base + Int(machine)
     }
 
@@ -130,8 +130,8 @@ extension Processor {
         return platform.readDevice(MachineAddress(address), size: size)
     }
 
-    /// Writes up to 8 bytes within one page, recording them first where the page is traced.
-    private func writeMachine(_ address: UInt64, _ value: UInt64, size: Int, traced: Bool) {
+    /// Writes up to 8 bytes within one page, noting them first where the page asks for it.
+    private func writeMachine(_ address: UInt64, _ value: UInt64, size: Int, note: WriteNote) {
         guard address < memory.arenaBytes,
             unsafe memory.frameFlags[Int(address >> 12)] & FrameFlags.memory != 0
         else {
@@ -141,7 +141,7 @@ extension Processor {
             return
         }
         // The record is visible no later than the write (traced writes, rule on ordering).
-        if traced { record(address, size: size) }
+        if note != .none { self.note(note, address, value, size: size) }
         let pointer = unsafe memory.base + Int(address)
         switch size {
         case 1: unsafe pointer.storeBytes(of: UInt8(truncatingIfNeeded: value), as: UInt8.self)
@@ -155,7 +155,12 @@ extension Processor {
                     as: UInt8.self)
             }
         }
-        if unsafe memory.frameFlags[Int(address >> 12)] & FrameFlags.code != 0 {
+        let flags = unsafe memory.frameFlags[Int(address >> 12)]
+        guard flags & FrameFlags.slowWrites != 0 else { return }
+        if flags & FrameFlags.watched != 0 {
+            memory.noteWrite(address, size: size, by: .processor(index, rip: runningRIP))
+        }
+        if flags & FrameFlags.code != 0 {
             memory.codeWritten(address, size: size)
             core.leaveBlock()
         }

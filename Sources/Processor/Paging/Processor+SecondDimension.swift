@@ -11,8 +11,8 @@ extension Processor {
         var level: PageLevel
         /// Whether writes need no exit, now and later.
         var isWritable: Bool
-        /// Whether writes through it are to be recorded.
-        var isTraced: Bool
+        /// Whether writes are completed for the hypervisor, and noted.
+        var isCompleting: Bool
     }
 
     /// Translates a guest-physical address by the tables from `root`.
@@ -33,11 +33,11 @@ extension Processor {
             isWritable = isWritable && entry.isWritable
             let isLeaf = entry.isLeaf(at: level)
             // As in a shadow leaf, the hypervisor is told of a write where D is clear.
-            let mayWrite =
-                isWritable
-                && (!isLeaf || entry.isDirty
-                    || entry.isTraced && control.completesProtectedWrites)
+            let isCompleting =
+                !entry.isDirty && entry.isTraced && control.completesProtectedWrites
+            let mayWrite = isWritable && (!isLeaf || entry.isDirty || isCompleting)
             guard entry.isPresent, mayWrite || !write, physical >> 48 == 0 else {
+                if kind.contains(.silent) { return nil }
                 let access = write ? kind.union(.write) : kind.subtracting(.write)
                 _ = core.exitBefore(
                     .secondDimensionFault(GuestPhysicalAddress(physical), access))
@@ -52,8 +52,7 @@ extension Processor {
             return SecondTranslation(
                 machine: entry.leafBase(at: level) | offset, level: level,
                 isWritable: isWritable && entry.isDirty,
-                isTraced: entry.isTraced
-                    && (control.trace.isEnabled || control.completesProtectedWrites))
+                isCompleting: isCompleting)
         }
     }
 
@@ -77,10 +76,7 @@ extension Processor {
             let second = translateSecond(physical, root, write: kind.contains(.write), kind)
         else { return nil }
         var combined = guest
-        if second.level < guest.level {
-            combined.level = second.level
-            tlb.hasFragments = true
-        }
+        combined.level = min(second.level, guest.level)
         combined.base = second.machine & ~(combined.level.entrySpan &- 1)
         // A write through what cannot be written is walked for, and exits.
         combined.bits &= Self.bits(second) | ~TranslationBits.dirty
@@ -91,6 +87,6 @@ extension Processor {
     /// What a translation takes over of the second dimension.
     private static func bits(_ second: SecondTranslation) -> UInt8 {
         (second.isWritable ? TranslationBits.dirty : 0)
-            | (second.isTraced ? TranslationBits.traced : 0)
+            | (second.isCompleting ? TranslationBits.traced : 0)
     }
 }

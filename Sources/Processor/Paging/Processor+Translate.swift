@@ -13,13 +13,11 @@ extension Processor {
         case .shadow, .nested, .agile: isPaged = true
         }
         guard isPaged else {
-            lastTranslationTraced = false
-            fill(
-                address, kind,
+            return use(
                 Translation(
                     base: address & ~0xfff, level: .table,
-                    bits: TranslationBits.writable | TranslationBits.user | TranslationBits.dirty))
-            return address
+                    bits: TranslationBits.writable | TranslationBits.user | TranslationBits.dirty),
+                address, kind)
         }
         guard core.isCanonical(address) else {
             core.state.pendingNonCanonical = true
@@ -27,40 +25,25 @@ extension Processor {
             return nil
         }
         let pcid = currentPCID
-        if let cached = tlb.lookup(address, pcid: pcid), permits(cached, kind) {
-            lastTranslationTraced = cached.has(TranslationBits.traced)
-            fill(address, kind, cached)
-            return cached.base | address & (cached.level.entrySpan - 1)
+        if let cached = caches.lookup(address, pcid: pcid), permits(cached, kind) {
+            if observesUses { observe(address, kind, cached, isUse: true) }
+            return use(cached, address, kind)
         }
         statistics.tlbMisses += 1
         guard let walked = walk(address, kind) else { return nil }
-        if let gone = tlb.insert(address, pcid: pcid, walked) {
-            softTLB.invalidate(gone.page, span: gone.span)
-        }
-        lastTranslationTraced = walked.has(TranslationBits.traced)
-        fill(address, kind, walked)
-        return walked.base | address & (walked.level.entrySpan - 1)
+        if observer != nil { observe(address, kind, walked, isUse: false) }
+        let machine = use(caches.insert(address, pcid: pcid, walked), address, kind)
+        if caches.speculates { speculate(near: address) }
+        return machine
     }
 
-    /// Drops what is cached of the page at `address` in a PCID, and of every part of it.
-    /// - Parameter global: whether global translations of it go too, of whatever PCID.
-    /// - Returns: whether it may have been more than 4 KiB; the software TLB is empty then.
-    func dropPage(_ address: UInt64, pcid: UInt16, global: Bool) -> Bool {
-        if tlb.hasFragments {
-            // Which parts belong to one guest page is not known.
-            tlb.invalidateAll(pcid: pcid, global: global)
-            flushSoftware()
-            return true
-        }
-        var isLarge = tlb.invalidate(address, pcid: pcid, global: global)
-        if core.state.cr4 & CR4.physicalAddressExtension == 0 {
-            // It may be half of a 4 MiB page.
-            let other = address ^ PageLevel.directory.entrySpan
-            let isHalf = tlb.invalidateHalf(other, pcid: pcid, global: global)
-            isLarge = isLarge || isHalf
-        }
-        if isLarge { flushSoftware() } else { softTLB.invalidate(address) }
-        return isLarge
+    /// Takes a permitted translation for an access: what its writes owe, and the software TLB.
+    /// - Returns: the machine address.
+    private func use(_ translation: Translation, _ address: UInt64, _ kind: AccessKind) -> UInt64 {
+        let machine = translation.base | address & (translation.level.entrySpan - 1)
+        lastNote = writeNote(translation, machine)
+        fill(address, kind, translation)
+        return machine
     }
 
     /// Whether a cached translation permits the access as it is, with D set for writes
@@ -101,7 +84,7 @@ extension Processor {
 
     /// Enters a permitted translation into the software TLB bank of the access's rights.
     private func fill(_ address: UInt64, _ kind: AccessKind, _ translation: Translation) {
-        if kind.contains(.fetch) || core.watchesPage(address) { return }
+        if kind.contains(.fetch) || core.watchesPage(address) || observesUses { return }
         if core.checksAlignment && !kind.contains(.implicit) { return }
         let machine = translation.base | address & (translation.level.entrySpan - 1) & ~0xfff
         guard machine < memory.arenaBytes else { return }
@@ -120,8 +103,7 @@ extension Processor {
         unsafe entry.pointee.addend =
             UInt64(UInt(bitPattern: memory.base)) &+ machine &- page
         unsafe entry.pointee.readTag = permits(translation, rights) ? tag : 0
-        let isPlain =
-            !translation.has(TranslationBits.traced) && flags & FrameFlags.code == 0
+        let isPlain = lastNote == .none && flags & FrameFlags.slowWrites == 0
         unsafe entry.pointee.writeTag =
             isPlain && permits(translation, rights.union(.write)) ? tag : 0
     }

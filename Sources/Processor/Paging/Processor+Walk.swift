@@ -17,8 +17,10 @@ struct WalkedTables {
 struct WalkPosition {
     /// The table's first byte.
     var table: UInt64
-    /// The table is one that a switch named, by its machine address.
+    /// The table is the guest's, and a switch led to it or to one above it.
     var isBehindSwitch = false
+    /// A switch named the table itself, by its machine address.
+    var isMachine = false
     var level: PageLevel
     var isWritable = true
     var isUser = true
@@ -35,9 +37,22 @@ struct WalkPosition {
 /// The page walker, by the x86 rules (SDM Vol. 3A §4.3 to §4.7), over whichever tables the control
 /// block names.
 extension Processor {
-    /// Walks the tables for an access of `kind`, setting A and D as it goes.
+    /// Walks the tables for an access of `kind`, setting A and D as it goes, from where the
+    /// paging-structure caches have it. Where that fails they may be stale, and the tables are
+    /// walked afresh: a fault is always the tables' own.
     /// - Returns: the translation; nil after raising #PF (guest's tables) or an exit (shadow).
     func walk(_ address: UInt64, _ kind: AccessKind) -> Translation? {
+        guard let structures = caches.structures,
+            let start = structures.deepest(address, pcid: currentPCID)
+        else { return walk(address, kind, from: nil) }
+        return walk(address, kind.union(.silent), from: start)
+            ?? (kind.contains(.silent) ? nil : walk(address, kind, from: nil))
+    }
+
+    /// Walks the tables from a cached position, or from the root.
+    private func walk(
+        _ address: UInt64, _ kind: AccessKind, from start: WalkPosition?
+    ) -> Translation? {
         let first: WalkedTables
         switch control.paging {
         case .shadow(_, let top):
@@ -55,16 +70,19 @@ extension Processor {
             first = WalkedTables(rules: rules, isShadow: false, second: root.rawValue)
         }
         restart: while true {
-            var tables = first
-            guard var position = firstPosition(address, tables) else {
-                return failed(address, kind, tables, present: false, reserved: false)
+            guard var position = start ?? firstPosition(address, first) else {
+                return failed(address, kind, first, present: false, reserved: false)
+            }
+            guard var tables = position.isBehindSwitch ? behindSwitch(first) : first else {
+                // Nothing is cached of walks under another scheme.
+                return nil
             }
             while true {
                 let index = tables.rules.form.index(
                     GuestVirtualAddress(address), at: position.level)
                 let physicalSlot = position.table &+ UInt64(index) &* tables.rules.form.entryBytes
                 var slot = physicalSlot
-                if let second = tables.second, !position.isBehindSwitch {
+                if let second = tables.second, !position.isMachine {
                     guard let found = translateSecond(slot, second, write: false, kind) else {
                         return nil
                     }
@@ -81,12 +99,15 @@ extension Processor {
                 position.narrow(by: entry)
                 let isLeaf = tables.rules.isLeaf(entry, at: position.level)
                 var wanted = entry
-                wanted.rawValue |= PagingEntry.accessedBit
+                if !isLeaf || tables.isShadow || !caches.leavesAccessedClear {
+                    wanted.rawValue |= PagingEntry.accessedBit
+                }
                 if isLeaf {
                     guard
-                        grants(
-                            kind, user: position.isUser, writable: position.isWritable,
-                            executeDisable: position.isExecuteDisabled)
+                        kind.contains(.speculative)
+                            || grants(
+                                kind, user: position.isUser, writable: position.isWritable,
+                                executeDisable: position.isExecuteDisabled)
                     else { return failed(address, kind, tables, present: true, reserved: false) }
                     if kind.contains(.write) && !entry.isDirty {
                         // The hypervisor is told of the first write (see PagingScheme.shadow).
@@ -98,9 +119,11 @@ extension Processor {
                     }
                 }
                 if wanted != entry {
-                    let second = position.isBehindSwitch ? nil : tables.second
-                    guard let update = mayUpdate(physicalSlot, second, kind) else { return nil }
-                    guard swapEntry(slot, entry, wanted, tables.rules.form, update) else {
+                    if kind.contains(.speculative) { return nil }
+                    let second = position.isMachine ? nil : tables.second
+                    guard let isNoted = mayUpdate(physicalSlot, second, kind) else { return nil }
+                    guard swapEntry(slot, entry, wanted, tables.rules.form, isNoted: isNoted)
+                    else {
                         continue restart
                     }
                 }
@@ -109,17 +132,20 @@ extension Processor {
                     guard let second = tables.second else { return found }
                     return combine(found, address, second, kind)
                 }
+                let shift = tables.rules.form.shift(position.level)
                 position.table = tables.rules.tableBase(entry)
                 position.level = position.level.below ?? .table
-                position.isBehindSwitch = false
-                if entry.isSwitch, let second = tables.secondBehindSwitch {
+                position.isMachine = false
+                if entry.isSwitch, tables.secondBehindSwitch != nil {
                     // Without paging the guest has no tables: the hypervisor is to sort it out.
-                    guard let rules = pagingRules else {
+                    guard let guests = behindSwitch(tables) else {
                         return failed(address, kind, tables, present: true, reserved: true)
                     }
-                    tables = WalkedTables(rules: rules, isShadow: false, second: second)
+                    tables = guests
                     position.isBehindSwitch = true
+                    position.isMachine = true
                 }
+                caches.structures?.insert(address, shift: shift, pcid: currentPCID, position)
             }
         }
     }
@@ -160,12 +186,15 @@ extension Processor {
         {
             bits |= TranslationBits.traced
         }
-        var base = tables.rules.leafBase(leaf, at: position.level)
+        var found = Translation(
+            base: tables.rules.leafBase(leaf, at: position.level), level: position.level,
+            bits: bits)
         if tables.rules.form == .twoLevel && position.level == .directory {
-            // 4 MiB: cached as the half of 2 MiB that was used (see `dropPage`).
-            base |= address & PageLevel.directory.entrySpan
+            // 4 MiB: cached as the half of 2 MiB that was used.
+            found.base |= address & PageLevel.directory.entrySpan
+            found.pageShift = UInt8(truncatingIfNeeded: tables.rules.form.shift(.directory))
         }
-        return Translation(base: base, level: position.level, bits: bits)
+        return found
     }
 
     /// What entries of the guest's tables mean in the present mode; nil without paging.
@@ -182,19 +211,20 @@ extension Processor {
             pageSizeExtensions: cr4 & CR4.pageSizeExtensions != 0)
     }
 
-    /// How an entry is written.
-    private enum Update { case plain, recorded }
+    /// The guest's tables, to which a switch leads from the hypervisor's; nil without paging.
+    private func behindSwitch(_ tables: WalkedTables) -> WalkedTables? {
+        guard let second = tables.secondBehindSwitch, let rules = pagingRules else { return nil }
+        return WalkedTables(rules: rules, isShadow: false, second: second)
+    }
 
-    /// Whether the second dimension, where there is one, lets the guest entry be written; raises
-    /// the exit if not. The walk read the entry through it, which is not counted again.
-    private func mayUpdate(_ slot: UInt64, _ second: UInt64?, _ kind: AccessKind) -> Update? {
-        guard let second else { return .plain }
+    /// Whether the write of the guest entry is one that is completed for the hypervisor, and
+    /// noted; nil where the second dimension does not let it be made, after raising the exit. The
+    /// walk read the entry through it, which is not counted again.
+    private func mayUpdate(_ slot: UInt64, _ second: UInt64?, _ kind: AccessKind) -> Bool? {
+        guard let second else { return false }
         let references = statistics.walkReferences
         defer { statistics.walkReferences = references }
-        guard let found = translateSecond(slot, second, write: true, kind),
-            !found.isTraced || reserveRecords(Self.widestWrite)
-        else { return nil }
-        return found.isTraced ? .recorded : .plain
+        return translateSecond(slot, second, write: true, kind)?.isCompleting
     }
 
     /// The entry at a machine address; where no memory answers the bus floats high, and all ones
@@ -214,18 +244,19 @@ extension Processor {
     /// or all ones (and then there was nothing to set).
     private func swapEntry(
         _ slot: UInt64, _ old: PagingEntry, _ new: PagingEntry, _ form: PagingForm,
-        _ update: Update
+        isNoted: Bool
     ) -> Bool {
         let done: Bool
         if form == .twoLevel {
             done = memory.compareAndSwap(
                 at: MachineAddress(slot), expected: UInt32(truncatingIfNeeded: old.rawValue),
-                desired: UInt32(truncatingIfNeeded: new.rawValue))
+                desired: UInt32(truncatingIfNeeded: new.rawValue), by: .walker(index))
         } else {
             done = memory.compareAndSwap(
-                at: MachineAddress(slot), expected: old.rawValue, desired: new.rawValue)
+                at: MachineAddress(slot), expected: old.rawValue, desired: new.rawValue,
+                by: .walker(index))
         }
-        if done && update == .recorded { record(slot, size: Int(form.entryBytes)) }
+        if done && isNoted { note(.complete, slot, new.rawValue, size: Int(form.entryBytes)) }
         if done, unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.code != 0 {
             memory.codeWritten(slot, size: Int(form.entryBytes))
             core.leaveBlock()
@@ -237,10 +268,9 @@ extension Processor {
         _ address: UInt64, _ kind: AccessKind, _ tables: WalkedTables, present: Bool,
         reserved: Bool
     ) -> Translation? {
-        // A fault ends whatever is cached for the page (SDM Vol. 3A §4.10.4.1).
-        if !dropPage(address, pcid: currentPCID, global: false) {
-            blocks.flushLookups(ofPage: address)
-        }
+        if kind.contains(.silent) { return nil }
+        faultedAccess = (address, kind)
+        caches.faulted(at: address, pcid: currentPCID)
         if tables.isShadow {
             _ = core.exitBefore(.pageFault(GuestVirtualAddress(address), kind))
             return nil

@@ -84,6 +84,7 @@ extension Processor {
         core.state.cpl = core.isProtected ? boot.code.segment.dpl : 0
         core.setFlags(boot.rflags)
         core.updateMode()
-        invalidateAll()
+        caches.invalidateEverything()
+        observe(.reset)
     }
 }

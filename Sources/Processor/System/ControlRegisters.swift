@@ -122,10 +122,9 @@ enum ControlRegisters {
         core.state.cr0 = new
         core.state.efer = efer
         if changed & CR0.paging != 0 {
-            // Turned on, too: the second dimension's translations of linear addresses end.
-            core.processor.invalidateAll()
+            core.processor.caches.invalidateEverything()
         } else if changed & CR0.writeProtect != 0 {
-            core.processor.flushSoftware()
+            core.processor.caches.rightsChanged()
         }
         if changed & (CR0.protectionEnable | CR0.paging) != 0 { core.updateMode() }
         if changed & (CR0.paging | CR0.writeProtect) != 0 {
@@ -138,6 +137,7 @@ enum ControlRegisters {
 
     /// Exits, where the hypervisor wants to know of a change of the paging mode.
     static func modeChanged(_ core: Core, _ cr0: UInt64, _ cr4: UInt64, _ efer: UInt64) {
+        core.processor.observe(.modeChanged(cr0: cr0, cr4: cr4, efer: efer))
         if core.processor.control.exitsOnPagingOperations {
             core.exitAfter(.pagingModeChanged(cr0: cr0, cr4: cr4, efer: efer))
         }
@@ -164,10 +164,9 @@ enum ControlRegisters {
     static func loadRoot(_ core: Core, _ value: UInt64, flushes: Bool) {
         let processor = core.processor
         core.state.cr3 = value
-        if flushes { processor.tlb.invalidateAll(pcid: processor.currentPCID, global: false) }
-        // The software TLB has no tags: it is emptied whenever the root changes.
-        processor.flushSoftware()
-        if processor.control.exitsOnPagingOperations {
+        processor.caches.rootLoaded(pcid: processor.currentPCID, flushes: flushes)
+        processor.observe(.rootLoaded(flushed: flushes))
+        if processor.control.exitsOnPagingOperations && !processor.elideRootLoad() {
             core.exitAfter(.rootLoaded(flushed: flushes))
         }
         core.leaveBlock()
@@ -207,17 +206,17 @@ enum ControlRegisters {
         }
         core.state.cr4 = new
         if changed & CR4.pageGlobalEnable != 0 || changed & old & CR4.pcidEnable != 0 {
-            processor.invalidateAll()
+            processor.caches.invalidateEverything()
         } else if changed & CR4.physicalAddressExtension != 0
             || changed & new & CR4.supervisorExecutionPrevention != 0
         {
-            processor.tlb.invalidateAll(pcid: processor.currentPCID, global: true)
+            processor.caches.invalidateContextWithGlobals(pcid: processor.currentPCID)
         }
         let paging =
             CR4.pageSizeExtensions | CR4.physicalAddressExtension | CR4.pageGlobalEnable
             | CR4.pcidEnable | CR4.supervisorExecutionPrevention | CR4.supervisorAccessPrevention
         if changed & paging != 0 {
-            processor.flushSoftware()
+            processor.caches.rightsChanged()
             modeChanged(core, core.state.cr0, old, core.state.efer)
         }
         core.leaveBlock()

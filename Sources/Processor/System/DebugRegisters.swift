@@ -182,7 +182,7 @@ enum DebugRegisters {
             default: core.state.debugAddresses[number & 3] = value
             }
             // Watched pages take the slow path; which they are has changed.
-            core.processor.flushSoftware()
+            core.processor.caches.emptySoftware()
             core.leaveBlock()
             return .next
         }

@@ -68,9 +68,7 @@ extension Processor {
     func deliverPending() -> Exit? {
         switch core.state.pending {
         case .exception: latchPending()
-        case .faultExit, .trapExit:
-            core.state.pending = .none
-            return core.state.pendingExit
+        case .faultExit, .trapExit: return takeExit()
         case .none: break
         }
         while core.state.latched.isValid {
@@ -88,9 +86,7 @@ extension Processor {
                     // A task switch entered the new task, which faults at its first instruction.
                     latchPending()
                     continue
-                case .trapExit, .faultExit:
-                    core.state.pending = .none
-                    return core.state.pendingExit
+                case .trapExit, .faultExit: return takeExit()
                 }
             }
             switch core.state.pending {
@@ -101,6 +97,14 @@ extension Processor {
             }
         }
         return nil
+    }
+
+    /// The pending exit, which is taken. One after a step in which protected writes were completed
+    /// stands for `writeCompleted` too.
+    func takeExit() -> Exit {
+        if core.state.pending == .trapExit { control.completesProtectedWrites = false }
+        core.state.pending = .none
+        return core.state.pendingExit
     }
 
     /// Delivers an NMI.
@@ -132,6 +136,7 @@ extension Processor {
         core.state.isHalted = false
         if vector == ExceptionVector.pageFault.rawValue {
             core.state.cr2 = core.state.pendingAddress
+            if observer != nil { observeFault(core.state.pendingAddress, core.state.pendingError) }
         }
         guard core.state.latched.isValid else { return latch(second) }
         let combined = (
@@ -161,7 +166,30 @@ extension Processor {
         case .external, .nonMaskable: statistics.interrupts += 1
         default:
             statistics.exceptions += 1
+            noteStandstill()
             if event.vector == ExceptionVector.pageFault.rawValue { statistics.pageFaults += 1 }
         }
+    }
+
+    /// Has the board look in where exceptions go on without end and nothing retires. Only what is
+    /// delivered counts, which is the same under every technique.
+    private func noteStandstill() {
+        let retired = core.state.retired
+        exceptionsInPlace = retired == lastExceptionRetired ? exceptionsInPlace + 1 : 1
+        lastExceptionRetired = retired
+        guard exceptionsInPlace == Self.exceptionsOfStandstill else { return }
+        exceptionsInPlace = 0
+        standsStill = true
+        requestStop()
+    }
+
+    /// How many exceptions without a retired instruction make a standstill.
+    private static let exceptionsOfStandstill = 256
+
+    /// Whether the guest has taken many exceptions since it last retired an instruction, and goes
+    /// on so; told once.
+    public func takeStandstill() -> Bool {
+        defer { standsStill = false }
+        return standsStill
     }
 }

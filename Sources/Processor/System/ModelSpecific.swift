@@ -154,7 +154,7 @@ enum ModelSpecific {
         else { return false }
         core.state.efer = new
         if (old ^ new) & EFER.executeDisableEnable != 0 {
-            core.processor.flushSoftware()
+            core.processor.caches.rightsChanged()
             ControlRegisters.modeChanged(core, core.state.cr0, core.state.cr4, old)
         }
         return true

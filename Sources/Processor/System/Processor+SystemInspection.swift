@@ -25,6 +25,6 @@ extension Processor {
     package func setBreakpoint(_ number: Int, address: UInt64, control: UInt64) {
         core.state.debugAddresses[number & 3] = address
         core.state.dr7 = control
-        flushSoftware()
+        caches.emptySoftware()
     }
 }

@@ -35,8 +35,8 @@ extension Processor {
         core.state.miscEnable = old.miscEnable
         core.state.speculationControl = old.speculationControl
         core.state.randomState = old.randomState
-        nmiRequested = false
         emptyCaches()
+        observe(.reset)
     }
 
     /// A start-up IPI: a waiting processor begins in real mode at physical address `vector << 12`;

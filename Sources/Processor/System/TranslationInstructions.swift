@@ -16,9 +16,13 @@ enum TranslationInstructions {
                 address = (address &+ core[op.segment].base) & 0xffff_ffff
             }
             let processor = core.processor
-            drop(processor, address, processor.currentPCID, global: true)
+            processor.caches.invalidatePage(
+                address, pcid: processor.currentPCID,
+                hasContexts: core.state.cr4 & CR4.pcidEnable != 0)
+            processor.observe(.invalidatePage(address))
+            processor.stirCaches()
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
-                core.exitAfter(.invalidatePage(GuestVirtualAddress(address)))
+                processor.leaveUnlessElided(.invalidatePage(GuestVirtualAddress(address)))
             }
             core.leaveBlock()
             return .next
@@ -41,31 +45,23 @@ enum TranslationInstructions {
                 type > 1 || pcid == 0 || core.state.cr4 & CR4.pcidEnable != 0
             else { return core.generalProtection() }
             switch type {
-            case 0: drop(processor, address, pcid, global: false)
-            case 1:
-                processor.tlb.invalidateAll(pcid: pcid, global: false)
-                processor.flushSoftware()
-            case 2: processor.invalidateAll()
-            default:
-                processor.tlb.invalidateAll(pcid: nil, global: false)
-                processor.flushSoftware()
+            case 0: processor.caches.invalidateAddress(address, pcid: pcid)
+            case 1: processor.caches.invalidateContext(pcid: pcid)
+            case 2: processor.caches.invalidateContextsAndGlobals()
+            default: processor.caches.invalidateContexts()
             }
+            processor.observe(
+                .invalidatePCID(
+                    type: UInt8(truncatingIfNeeded: type), pcid: pcid, address: address))
+            processor.stirCaches()
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
-                core.exitAfter(
+                processor.leaveUnlessElided(
                     .invalidatePCID(
                         type: UInt8(truncatingIfNeeded: type), pcid: pcid,
                         address: GuestVirtualAddress(address)))
             }
             core.leaveBlock()
             return .next
-        }
-    }
-
-    private static func drop(
-        _ processor: Processor, _ address: UInt64, _ pcid: UInt16, global: Bool
-    ) {
-        if !processor.dropPage(address, pcid: pcid, global: global) {
-            processor.blocks.flushLookups()
         }
     }
 

@@ -36,8 +36,10 @@ import MachineMemory
     /// A stub did not fit: `flush` is due, when no decoded code refers to stubs any more.
     private(set) var isFull = false
 
-    /// The size in bytes of the memory for stubs: some 40 000 of them.
-    static let codeCapacity = 2 << 20
+    /// The size in bytes of the memory for stubs, of a machine's processors together: some 40 000
+    /// of them; and the least of one.
+    static let machineCapacity = 2 << 20
+    static let leastCapacity = 256 << 10
 
     /// Whether this host can execute vector instructions for the guest.
     static let isAvailable: Bool = {
@@ -48,13 +50,15 @@ import MachineMemory
         #endif
     }()
 
-    init() {
+    /// - Parameter processors: how many of the machine have a unit like this.
+    init(processors: Int) {
         unsafe memory = UnsafeMutableRawPointer.allocate(
             byteCount: VectorBlock.byteCount, alignment: 64)
         block = unsafe VectorBlock(UInt64(UInt(bitPattern: memory)))
         block[VectorBlock.firstStub] = UInt64(0)
         #if arch(x86_64)
-            code = ExecutableMemory(capacity: Self.codeCapacity)
+            code = ExecutableMemory(
+                capacity: max(Self.machineCapacity / max(processors, 1), Self.leastCapacity))
         #else
             code = nil
         #endif

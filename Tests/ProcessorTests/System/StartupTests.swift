@@ -55,4 +55,11 @@ import X86
         #expect(processor.run(until: processor.retired + 2) == .limit)
         #expect(processor[.rax] == 0x1234)
     }
+
+    @Test func `an NMI that waits does not outlive a reset`() throws {
+        let machine = try BareMachine()
+        machine.processor.nmiRequested = true
+        machine.processor.reset()
+        #expect(!machine.processor.nmiRequested)
+    }
 }

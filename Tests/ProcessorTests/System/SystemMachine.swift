@@ -82,10 +82,13 @@ final class SystemMachine {
     let processor: Processor
     let mode: Mode
 
-    init(_ mode: Mode, model: ProcessorModel = .penumbraV2) throws {
+    init(
+        _ mode: Mode, model: ProcessorModel = .penumbraV2, hardware: Hardware = Hardware()
+    ) throws {
         self.mode = mode
         memory = try MachineMemory(guestBytes: 8 << 20, hypervisorBytes: 0)
-        processor = Processor(memory: memory, platform: platform, model: model, index: 0)
+        processor = Processor(
+            memory: memory, platform: platform, model: model, index: 0, hardware: hardware)
         platform.processor = processor
         memory.store(UInt64(0x2007), at: MachineAddress(0x1000))
         memory.store(UInt64(0x3007), at: MachineAddress(0x2000))

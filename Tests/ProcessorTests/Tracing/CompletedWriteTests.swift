@@ -174,4 +174,29 @@ import X86
         #expect(machine.processor.rip == 0x1_0000)
         #expect(machine.processor[.rsp] == small + 0x800 - 40)
     }
+
+    @Test func `a write that is recorded in one page and protected in the next does both`() throws {
+        let machine = try protected()
+        machine.mapSmall([0x40_0000 | rights | PagingEntry.dirtyBit | traced])
+        machine.processor.control.trace.isEnabled = true
+        machine.processor.control.trace.base = MachineAddress(0x60_0000)
+        machine.processor.control.trace.threshold = 1
+        machine.processor.invalidateAll()
+        // MOV qword [small + 0xffc], -1
+        let code: [UInt8] = [
+            0x48, 0xc7, 0x04, 0x25, 0xfc, 0x0f, 0x40, 0, 0xff, 0xff, 0xff, 0xff,
+        ]
+        #expect(
+            machine.run(code, count: 1)
+                == .pageFault(GuestVirtualAddress(small + 0x1000), .write))
+        #expect(machine.processor.traceProducer == 0)
+        machine.processor.control.completesProtectedWrites = true
+        // The exit stands for the end of the step, too.
+        #expect(machine.processor.run(until: .max) == .bufferThreshold)
+        #expect(!machine.processor.control.completesProtectedWrites)
+        #expect(machine.processor.takeCompletedWrites() == [0x40_1000 | 2])
+        #expect(machine.processor.traceProducer == 1)
+        #expect(
+            machine.memory.load(UInt64.self, at: MachineAddress(0x60_0000)) == 0x40_0ff8 | 2)
+    }
 }

@@ -64,6 +64,17 @@ import X86
         #expect(machine.processor.statistics.records == 4)
     }
 
+    @Test("a record stands in the ring before the write that it tells of is made")
+    func recordComesFirst() throws {
+        let machine = try machine()
+        // The write falls on its own record: what comes last is what is left.
+        machine.processor.control.trace.base = MachineAddress(Self.page)
+        let load: [UInt8] = [0xb8] + bytes(UInt32(0x1234_5678))  // mov eax, 0x12345678
+        #expect(machine.run(load + store(8, Self.page) + [0xf4]) == .halted)
+        #expect(machine.processor.traceProducer == 1)
+        #expect(try machine.load(UInt64.self, at: Self.page) == 0x1234_5678)
+    }
+
     @Test("reads, and writes to pages that are not traced, make no record")
     func untraced() throws {
         let machine = try machine()

@@ -2,7 +2,7 @@
 /// generators", OOPSLA 2014): what a run's seed becomes, so that a run can be repeated.
 ///
 /// It is not a cryptographic generator. A guest seeded with it is reproducible, not secret.
-package struct SplitMix64: RandomNumberGenerator {
+package struct SplitMix64: RandomNumberGenerator, Sendable {
     private var state: UInt64
 
     package init(seed: UInt64) { state = seed }
