@@ -1,13 +1,15 @@
 /// An entry of a paging structure, guest's or shadow's (SDM Vol. 3A §4.5.4, Tables 4-15 to 4-20).
 ///
 /// ```
-///  63 62   59 58   53 52 51                12 11  9  8   7   6   5   4   3   2   1   0
-/// ┌──┬───────┬───────┬──┬────────────────────┬─────┬───┬───┬───┬───┬───┬───┬───┬───┬───┐
-/// │XD│ (PK)  │ ign.  │T │      address       │ ign.│ G │PS │ D │ A │PCD│PWT│U/S│R/W│ P │
-/// └──┴───────┴───────┴──┴────────────────────┴─────┴───┴───┴───┴───┴───┴───┴───┴───┴───┘
+///  63 62   59 58   54 53 52 51             12 11  9  8   7   6   5   4   3   2   1   0
+/// ┌──┬───────┬───────┬──┬──┬─────────────────┬─────┬───┬───┬───┬───┬───┬───┬───┬───┬───┐
+/// │XD│ (PK)  │ ign.  │S │T │     address     │ ign.│ G │PS │ D │ A │PCD│PWT│U/S│R/W│ P │
+/// └──┴───────┴───────┴──┴──┴─────────────────┴─────┴───┴───┴───┴───┴───┴───┴───┴───┴───┘
 /// ```
-/// T is Penumbra's traced-write indication. It lies in a bit that the processor otherwise ignores
-/// and means something only in shadow leaves, while tracing is enabled.
+/// T and S are Penumbra's. They lie in bits that the processor otherwise ignores, and mean something
+/// only in the hypervisor's entries: T, the traced-write indication, in leaves; S, by which a walk
+/// switches to the guest's own tables, in entries that name a table, where there is a second
+/// dimension.
 @frozen public struct PagingEntry: Hashable, Sendable {
     public var rawValue: UInt64
     @inlinable @inline(__always) public init(_ rawValue: UInt64) { self.rawValue = rawValue }
@@ -22,6 +24,7 @@
     public static let largeBit: UInt64 = 1 << 7
     public static let globalBit: UInt64 = 1 << 8
     public static let tracedBit: UInt64 = 1 << 52
+    public static let switchBit: UInt64 = 1 << 53
     public static let executeDisableBit: UInt64 = 1 << 63
     /// Bits 51…12, where the address of a table or a 4 KiB page stands.
     public static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
@@ -45,6 +48,8 @@
     @inlinable @inline(__always) public var isGlobal: Bool { has(Self.globalBit) }
     /// T, the traced-write indication; meaningful in shadow leaves.
     @inlinable @inline(__always) public var isTraced: Bool { has(Self.tracedBit) }
+    /// S, the switch to the guest's tables; meaningful in shadow entries that name a table.
+    @inlinable @inline(__always) public var isSwitch: Bool { has(Self.switchBit) }
     /// XD.
     @inlinable @inline(__always) public var isExecuteDisabled: Bool { has(Self.executeDisableBit) }
 

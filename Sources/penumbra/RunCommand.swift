@@ -82,9 +82,10 @@ struct RunCommand: ParsableCommand {
         help: .init(
             """
             The memory-virtualization technique: bare, unsync, nested, \
-            trap[,refill=on|off][,stop=WRITES|never], or traced[,indication=entry|frame]\
+            trap[,refill=on|off][,stop=WRITES|never], traced[,indication=entry|frame]\
             [,record=address|value|mask][,capacity=BYTES][,threshold=RECORDS][,coalesce=N]\
-            [,elide=on|off][,refill=on|off][,levels=all|leaf][,stop=WRITES|never]. Default: traced.
+            [,elide=on|off][,refill=on|off][,levels=all|leaf][,stop=WRITES|never], or \
+            agile[,writes=N][,quiet=ROOTLOADS]. Default: traced.
             """, valueName: "technique"),
         transform: Technique.init(parsing:))
     var mmu: Technique?

@@ -129,7 +129,8 @@ extension CommandLineTests {
 
         @Test(
             arguments: [
-                "agile", "", "bare,capacity=64K", "traced,capacity=5000", "traced,capacity=2048",
+                "adaptive", "agile,writes=0", "agile,depth=1", "", "bare,capacity=64K",
+                "traced,capacity=5000", "traced,capacity=2048",
                 "traced,capacity=4M", "traced,coalesce=9", "traced,threshold=x", "traced,speed=1",
             ])
         func `an unknown technique or parameter is refused`(technique: String) throws {

@@ -88,10 +88,15 @@ struct PropertyTests {
     func randomEdits(_ setting: (seed: UInt64, form: PagingForm), policy: Policy) throws {
         let seed = setting.seed
         let form = setting.form
+        var policy = policy
+        if policy.nesting != nil {
+            policy = try .agile(NestingParameters(writes: 1 + seed / 3 % 2, quiet: 2))
+        }
         var random = Generator(state: seed &* 0x9e37_79b9_7f4a_7c15)
         // Small pools reclaim, large ones do not.
+        let few = ShadowMMU.leastPages(processors: 1, policy: policy) + 5
         let machine = try M(
-            shadowPages: seed % 2 == 0 ? 14 : 192, policy: policy, form: form,
+            shadowPages: seed % 2 == 0 ? few : 192, policy: policy, form: form,
             // Of pages that CR4.PSE does not matter to.
             mapsDirectly: form == .twoLevel ? .table : .directory)
         let guest = Guest(form: form)
@@ -154,6 +159,7 @@ struct PropertyTests {
                 machine.poke(place.rawValue, guest.entry(&random))
                 machine.mmu.guestMemoryWritten(place..<place + 8)
             }
+            if policy.nesting != nil && step % 12 == 11 { machine.load() }
             if step % 100 == 99 { machine.verify("seed \(seed) step \(step)") }
         }
         #expect(reached > 50 && faulted > 50)
@@ -164,6 +170,11 @@ struct PropertyTests {
             #expect(ledger.entriesReread > 200)
             #expect(ledger.recordsDrained > (isLeafOnly ? 10 : 100))
             #expect(isLeafOnly ? ledger.tableWrites.sum > 50 : ledger.tableWrites.sum == 0)
+        case .readOnly where policy.nesting != nil:
+            #expect(ledger.tableWrites.sum > 100)
+            #expect(ledger.tablesNested > 20)
+            #expect(ledger.tablesReturned > 10)
+            #expect(ledger.watchesEnded > 10)
         case .readOnly:
             #expect(ledger.tableWrites.sum > 200)
             #expect((ledger.tablesUnsynced > 0) == policy.unsyncsLeafTables)
@@ -180,7 +191,9 @@ struct PropertyTests {
     func mixedForms(_ forms: (PagingForm, PagingForm), policy: Policy) throws {
         var random = Generator(state: 0x5eed + UInt64(forms.0.rawValue) << 8)
         let machine = try M(
-            shadowPages: random.next(2) == 0 ? 18 : 256, processors: 2, policy: policy,
+            shadowPages: random.next(2) == 0
+                ? ShadowMMU.leastPages(processors: 2, policy: policy) + 8 : 256,
+            processors: 2, policy: policy,
             form: forms.0)
         machine.current = 1
         machine.enter(forms.1)
@@ -217,6 +230,7 @@ struct PropertyTests {
                 machine.invalidatePage(target)
                 machine.verifyInvalidated(target, "step \(step)")
             }
+            if policy.nesting != nil && step % 12 == 11 { machine.load() }
             if step % 100 == 99 {
                 for number in 0..<2 {
                     machine.current = number

@@ -16,6 +16,8 @@ final class TestMachine {
         var dirty: Bool
         var traced: Bool
         var global: Bool
+        /// Of a translation that the guest's own tables gave: the bytes of its page; else 0.
+        var nestedSpan: UInt64 = 0
         /// A protected page: T, and D clear.
         var isProtected: Bool { traced && !dirty }
     }
@@ -34,7 +36,10 @@ final class TestMachine {
 
     /// The policies with a shadow, for tests of what each must do.
     static let policies: [Policy] =
-        [.shadow(.recorded), .shadow(.readOnly), .shadow(.readOnly, unsyncsLeafTables: true)]
+        [
+            .shadow(.recorded), .shadow(.readOnly),
+            .shadow(.readOnly, unsyncsLeafTables: true), agile,
+        ]
         + [
             "traced,indication=frame", "traced,record=value", "traced,record=mask",
             "traced,refill=on", "traced,levels=leaf", "trap,refill=on",
@@ -43,7 +48,9 @@ final class TestMachine {
         ].compactMap { try? Technique(parsing: $0).policy }
 
     /// Of them, those that bear on the forms of page tables, for long tests.
-    static var mainPolicies: [Policy] { Array(policies.prefix(3) + policies.suffix(2)) }
+    static var mainPolicies: [Policy] { Array(policies.prefix(4) + policies.suffix(2)) }
+    /// Tables nest at the third write and are looked at with every other load of a root.
+    static let agile = Policy.agile((try? NestingParameters(writes: 3, quiet: 2)) ?? .standard)
 
     let memory: MachineMemory
     let policy: Policy
@@ -54,6 +61,9 @@ final class TestMachine {
     private var modes: [GuestMode] = []
     private let caches: [Cache]
     var rings: [TraceRing]
+    /// Whether the access is let through protected pages, and what was written to such.
+    var isCompleting = false
+    var completed: [UInt64] = []
     /// The next free guest frame for tables.
     var nextFrame: UInt64 = 0x100
     let root: UInt64
@@ -260,14 +270,19 @@ final class TestMachine {
             }
         }
         _ = mmu.loadRoot(processor: processor ?? current, mode: mode)
+        if policy.nesting != nil { _ = mmu.secondDimension() }
     }
 
     /// INVLPG: the processor drops the page, and exits.
     func invalidatePage(_ address: UInt64) {
         cache[address >> 12] = nil
+        // All parts of a page that is large in the guest's tables alone.
+        for (page, found) in cache where found.nestedSpan != 0 {
+            if (page << 12 ^ address) & ~(found.nestedSpan - 1) == 0 { cache[page] = nil }
+        }
         if policy.protection == .recorded {
             drain(.invalidatePage)
-        } else {
+        } else if policy.exitsOnInvalidation {
             mmu.invalidated(GuestVirtualAddress(address), processor: current)
         }
     }
@@ -283,7 +298,8 @@ final class TestMachine {
 
     /// Accesses an address; the machine address, or the fault that the guest gets.
     func access(_ address: UInt64, _ kind: AccessKind = []) -> Result<UInt64, Fault> {
-        translate(address, kind).map { $0.machinePage | address & 0xfff }
+        defer { endStep() }
+        return translate(address, kind).map { $0.machinePage | address & 0xfff }
     }
 
     /// The guest-physical address that an access reaches; nil for a fault.
@@ -320,6 +336,7 @@ final class TestMachine {
         _ address: UInt64, _ value: UInt64, size: UInt64, _ processor: Int,
         _ store: (MachineAddress) -> Void
     ) {
+        defer { endStep() }
         guard case .success(let found) = translate(address, .write) else {
             Issue.record("the guest's own write faults at \(String(address, radix: 16))")
             return
@@ -327,7 +344,19 @@ final class TestMachine {
         let machine = found.machinePage | address & 0xfff
         if isRecorded(found) { record(machine, value, bytes: 1 << size, processor) }
         store(MachineAddress(machine))
-        if found.isProtected { mmu.applyCompleted([machine & ~7 | size]) }
+        if found.isProtected { completed.append(machine & ~7 | size) }
+    }
+
+    /// The step is over: what was written to protected pages is applied.
+    private func endStep() {
+        isCompleting = false
+        applyCompleted()
+    }
+
+    private func applyCompleted() {
+        if completed.isEmpty { return }
+        mmu.applyCompleted(completed)
+        completed = []
     }
 
     private func isRecorded(_ found: Cached) -> Bool {
@@ -383,30 +412,39 @@ final class TestMachine {
     struct Fault: Error { var error: PageFaultError }
 
     private func translate(_ address: UInt64, _ kind: AccessKind) -> Result<Cached, Fault> {
-        for _ in 0..<4 {
+        for _ in 0..<24 {
             if let found = cache[address >> 12], permits(found, kind) { return .success(found) }
             cache[address >> 12] = nil
-            if let found = walkShadow(address), permits(found, kind) {
+            let answer: FaultResolution
+            switch walk(address, kind) {
+            case .found(let found) where permits(found, kind):
                 cache[address >> 12] = found
                 return .success(found)
+            case .found(let found)
+            where isCompleting && kind.contains(.write) && found.isProtected:
+                // One access is let through; nothing of it is cached.
+                return .success(found)
+            case .found, .miss:
+                applyCompleted()
+                drain(.pageFault)
+                answer = mmu.resolve(
+                    GuestVirtualAddress(address), kind, mode, processor: current)
+            case .second(let physical, let kind):
+                applyCompleted()
+                answer = mmu.resolveSecondDimension(GuestPhysicalAddress(physical), kind)
+            case .fault(let error): return .failure(Fault(error: error))
             }
-            drain(.pageFault)
-            let answer = mmu.resolve(
-                GuestVirtualAddress(address), kind, mode, processor: current)
             switch answer {
             case .hidden, .unsynced: break
             case .injected(let error): return .failure(Fault(error: error))
-            case .tableWrite:
-                // One access is let through; nothing of it is cached.
-                guard let found = walkShadow(address), found.isProtected else { continue }
-                return .success(found)
+            case .tableWrite: isCompleting = true
             }
         }
         Issue.record("no progress at \(String(address, radix: 16))")
         return .failure(Fault(error: []))
     }
 
-    /// What the shadow says now of an address.
+    /// What the shadow says now of an address; nil also where the guest's own tables say it.
     func walkShadow(_ address: UInt64) -> Cached? {
         var table = mmu.liveRoot(processor: current).rawValue
         var writable = true
@@ -422,6 +460,7 @@ final class TestMachine {
             user = user && raw & 4 != 0
             executeDisable = executeDisable || raw >> 63 != 0
             let base = raw & 0x000f_ffff_ffff_f000
+            if isSwitch(raw, shift) { return nil }
             if shift == 12 || raw & Self.large != 0 {
                 let page = base + address & ((1 << shift) - 1) & ~0xfff
                 let dirty = raw & Self.dirty != 0
@@ -436,7 +475,7 @@ final class TestMachine {
         return nil
     }
 
-    private var shifts: [UInt64] {
+    var shifts: [UInt64] {
         mmu.liveTop(processor: current) == .pml5 ? [48, 39, 30, 21, 12] : [39, 30, 21, 12]
     }
 
@@ -474,6 +513,10 @@ final class TestMachine {
                 "\(comment) at \(String(address, radix: 16))", sourceLocation: sourceLocation)
         }
         for (page, found) in cache {
+            if found.nestedSpan != 0 {
+                verifyNested(found, comment, sourceLocation)
+                continue
+            }
             guard let shadow = walkShadow(page << 12) else {
                 Issue.record(
                     "\(comment) cached without shadow at page \(String(page, radix: 16))",
@@ -537,7 +580,7 @@ final class TestMachine {
             if shift == 12 || raw & Self.large != 0 {
                 found.append(address)
                 if shift > 12 { found.append(address + (1 << shift) - 4096) }
-            } else {
+            } else if !isSwitch(raw, shift) {
                 collect(raw & 0x000f_ffff_ffff_f000, shift - 9, address, &found)
             }
         }

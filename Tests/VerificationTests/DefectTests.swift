@@ -196,7 +196,8 @@ struct DefectTests {
 
     @Test(
         "what the guest does there is lawful without the mistake, under every technique",
-        arguments: Story.allCases, ["bare", "trap", "unsync", "traced", "nested"])
+        arguments: Story.allCases,
+        ["bare", "trap", "unsync", "traced", "nested", "agile,writes=1,quiet=1"])
     func lawful(story: Story, technique: String) throws {
         for uses in [false, true] {
             let bench = try Bench(technique, uses: uses)

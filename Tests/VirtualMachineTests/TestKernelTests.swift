@@ -22,6 +22,7 @@ import VirtualMachine
             Way(technique: "unsync"),
             Way(technique: "unsync", shadowBytes: 64 << 10),
             Way(technique: "nested"),
+            Way(technique: "agile,writes=3,quiet=2"),
         ]
     }
 
@@ -125,7 +126,7 @@ import VirtualMachine
 
     @Test(
         "on no hardware does a technique show what no TLB could hold", arguments: awkward,
-        ["bare", "traced", "trap", "nested"])
+        ["bare", "traced", "trap", "nested", "agile,writes=2,quiet=2"])
     func hardware(_ hardware: String, _ technique: String) throws {
         let way = Way(technique: technique, hardware: hardware)
         let run = try Self.run("lawful invalidation edits step=24", way)
@@ -136,7 +137,7 @@ import VirtualMachine
 
     @Test("caches that keep, guess and split together are lawful too")
     func allAtOnce() throws {
-        for technique in ["bare", "traced", "trap", "nested"] {
+        for technique in ["bare", "traced", "trap", "nested", "agile,writes=2,quiet=2"] {
             let way = Way(
                 technique: technique, hardware: "tlb=keep,tlb=speculative,tlb=fragment")
             let run = try Self.run("lawful step=4", way)

@@ -58,6 +58,7 @@ extension ShadowMMU {
             if tables.isRAM(frame) {
                 let machine = MachineFrame(tables.firstGuestFrame &+ frame)
                 for cache in caches { cache.codeChanged(in: machine) }
+                endWatch(frame)
                 while address < next && isTraced(frame) {
                     syncEntry(frame, Int(address >> 3) & 511, refills: policy.refills)
                     heat(frame, Int(address >> 3) & 511, size: 3)
@@ -122,7 +123,7 @@ extension ShadowMMU {
         for record in records {
             let frame = record >> 12 &- tables.firstGuestFrame
             // An earlier one of them may have ended the frame's use as a table.
-            if isTraced(frame) { wasWritten(frame, record) }
+            if isTraced(frame) { wasWritten(frame, record) } else { endWatch(frame) }
         }
         flushInvalidations()
     }
@@ -203,7 +204,7 @@ extension ShadowMMU {
         case .table(let frame, _, let rights) where !isLeaf:
             // Role and quadrant are those that the link was made with: they follow from the
             // page's own and from the index.
-            let page = child(shadow)
+            let page = child(slot, shadow)
             if !pages[page].isDirect && pages[page].guestFrame == frame {
                 _ = setLink(slot, page, rights)
                 return true
@@ -214,7 +215,7 @@ extension ShadowMMU {
                 return true
             }
         case .page(let frame, let rights):
-            let page = child(shadow)
+            let page = child(slot, shadow)
             let state = pages[page]
             if let below = level.below, state.isDirect, state.guestFrame == frame,
                 state.flags == Self.splitRole(frame, below, rights).flags

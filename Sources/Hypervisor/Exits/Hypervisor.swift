@@ -12,7 +12,8 @@ import X86
 /// `Policy` says both. Under `bare` the processor walks the guest's own tables and nothing exits.
 /// Under `traced` it walks `ShadowMMU`'s tables, and each coherency-inducing operation exits to
 /// have the guest write buffers drained. Under `trap` it walks them too, and each write to a guest
-/// table exits instead; under `unsync`, of a table of the lowest level only the first. Under
+/// table exits instead; under `unsync`, of a table of the lowest level only the first; under `agile`
+/// until there were many, from when on the processor walks that table itself. Under
 /// `nested` the processor walks the guest's tables, and `ShadowMMU` holds the second dimension,
 /// which is the identity map that a guest without paging has for a shadow.
 ///
@@ -145,8 +146,14 @@ public final class Hypervisor {
             case .tableWrite, .unsynced: reason = .tableWrite
             case .hidden, .injected, .none: break
             }
-        case .secondDimensionFault(let address, _):
-            mmu?.resolveSecondDimension(address, processor: processor)
+        case .secondDimensionFault(let address, let access):
+            switch mmu?.resolveSecondDimension(address, access) {
+            case .tableWrite:
+                reason = .tableWrite
+                processors[processor].control.completesProtectedWrites = true
+            case .unsynced: reason = .tableWrite
+            case .hidden, .injected, .none: break
+            }
         case .rootLoaded:
             drain(.rootLoaded)
             resyncAll()
@@ -298,8 +305,12 @@ public final class Hypervisor {
 
     /// Has a processor walk the live root.
     private func setRoot(_ mmu: ShadowMMU, _ number: Int) {
-        processors[number].control.paging = .shadow(
-            root: mmu.liveRoot(processor: number), top: mmu.liveTop(processor: number))
+        let root = mmu.liveRoot(processor: number)
+        let top = mmu.liveTop(processor: number)
+        processors[number].control.paging =
+            policy.nesting == nil
+            ? .shadow(root: root, top: top)
+            : .agile(root: root, second: mmu.secondDimension(), top: top)
     }
 
     private func pagingModeChanged(from cr0: UInt64, _ number: Int) {

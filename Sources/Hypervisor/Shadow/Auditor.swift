@@ -30,6 +30,11 @@ package enum Violation: Equatable, Sendable {
     case leakedPages(live: UInt64, listed: UInt64, free: UInt64)
     /// An unsynced frame is not in the list at its place, or is no table of the lowest level alone.
     case wrongUnsync(frame: UInt64)
+    /// A nested frame is not in the list at its place, is no table, or is a root; or a frame is
+    /// watched and not nested.
+    case wrongNesting(frame: UInt64)
+    /// The shadow page of a nested table has entries.
+    case nestedEntries(page: UInt32)
     /// Invalidations were left undone.
     case pendingInvalidations
 }
@@ -68,6 +73,7 @@ struct Auditor {
         checkFrameTables()
         checkKnownRoots()
         checkUnsynced()
+        checkNested()
         checkPool()
         return violations
     }
@@ -96,7 +102,8 @@ struct Auditor {
                 let level = mmu.pages[mmu.page(ofSlot: slot)].level
                 let entry = mmu.shadowEntry(slot)
                 let belongs =
-                    entry.isPresent && !entry.isLeaf(at: level) && mmu.child(entry) == page
+                    entry.isPresent && !entry.isLeaf(at: level)
+                    && mmu.child(slot, entry) == page
                 guard note(slot, previous, belongs) else { break }
                 previous = slot
                 slot = mmu.links[slot].next
@@ -153,6 +160,11 @@ struct Auditor {
             checkMeaning(slot, entry, page, index)
         }
         if present != Int(state.present) { violations.append(.wrongCount(page: page)) }
+        if !state.isDirect && !state.isUpper && present != 0
+            && mmu.frames[Int(state.guestFrame)].nested != 0
+        {
+            violations.append(.nestedEntries(page: page))
+        }
     }
 
     private mutating func checkTrace(_ slot: UInt32, _ entry: PagingEntry, _ level: PageLevel) {
@@ -181,7 +193,8 @@ struct Auditor {
     private func expectedMark(_ frame: UInt64) -> Mark {
         let levels = tableLevels(frame)
         if levels.isEmpty { return .none }
-        if mmu.frames[Int(frame)].unsynced != 0 { return .noneSmall }
+        let state = mmu.frames[Int(frame)]
+        if state.unsynced != 0 || state.nested != 0 && !state.isWatched { return .noneSmall }
         if exits(levels) { return .exits }
         return mmu.policy.trace?.indication == .frame ? .none : .recordsByLeaf
     }
@@ -224,7 +237,7 @@ struct Auditor {
                 isRight && guest.isLeaf && entry.rawValue & inLeaf == guest.bits & inLeaf
                 && mmu.guestFrame(entry, level) == guest.frame
         } else {
-            let childPage = mmu.child(entry)
+            let childPage = mmu.child(slot, entry)
             guard childPage > 0, childPage < mmu.firstUnused, mmu.pages[childPage].isInUse,
                 mmu.pages[childPage].levelNumber == state.levelNumber &- 1
             else {
@@ -235,6 +248,16 @@ struct Auditor {
             isRight =
                 isRight && entry.rawValue & rights == guest.bits & rights
                 && child.isDirect == guest.isLeaf
+            // Of a nested table, the processor is led to the guest's.
+            let isNested =
+                !child.isDirect && !child.isUpper
+                && mmu.frames[Int(child.guestFrame)].nested != 0
+            let target =
+                isNested
+                ? (mmu.tables.firstGuestFrame + child.guestFrame) << 12
+                : mmu.address(of: childPage)
+            isRight =
+                isRight && entry.isSwitch == isNested && entry.addressField == target
             if guest.isLeaf {
                 isRight =
                     isRight && child.guestFrame == guest.frame
@@ -333,6 +356,31 @@ struct Auditor {
         }
         for frame in mmu.unsynced where mmu.frames[Int(frame)].unsynced == 0 {
             violations.append(.wrongUnsync(frame: UInt64(frame)))
+        }
+    }
+
+    private mutating func checkNested() {
+        for frame in 0..<Int(mmu.tables.frameLimit) {
+            let state = mmu.frames[frame]
+            let place = Int(state.nested)
+            if place == 0 {
+                if state.isWatched { violations.append(.wrongNesting(frame: UInt64(frame))) }
+                continue
+            }
+            var isRoot = false
+            var page = state.shadows
+            while page != 0 {
+                isRoot = isRoot || mmu.pages[page].isRoot
+                page = mmu.pages[page].next
+            }
+            if state.shadows == 0 || isRoot || place > mmu.nested.count
+                || Int(mmu.nested[place - 1]) != frame
+            {
+                violations.append(.wrongNesting(frame: UInt64(frame)))
+            }
+        }
+        for frame in mmu.nested where mmu.frames[Int(frame)].nested == 0 {
+            violations.append(.wrongNesting(frame: UInt64(frame)))
         }
     }
 

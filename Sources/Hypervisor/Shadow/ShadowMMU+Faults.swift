@@ -9,7 +9,8 @@ package enum FaultResolution: Equatable, Sendable {
     /// The guest writes to a protected table: the shadow permits all but that, and the processor
     /// is to complete the write.
     case tableWrite
-    /// The guest writes to a protected table, and may do so freely from now on.
+    /// The guest writes to a protected table, and may do so freely from now on: it is unsynced, or
+    /// nested.
     case unsynced
 }
 
@@ -37,14 +38,11 @@ extension ShadowMMU {
                 madeDirty = dirtied
             }
         }
-        let changed = install(address, mode, processor: processor)
-        if access.contains(.write), guarding(frame) == .protected,
-            let level = lowestLevel(frame)
-        {
-            ledger.tableWrites[level] &+= 1
-            guard canUnsync(frame) else { return .tableWrite }
-            unsync(frame)
-            return .unsynced
+        var (changed, reachesPage) = install(address, mode, processor: processor)
+        // Where the path ends in a nested table, the second dimension guards the frame.
+        if reachesPage, access.contains(.write), let answer = writeToProtected(frame) {
+            guard answer == .hidden else { return answer }
+            changed = true
         }
         ledger.hiddenFaults &+= 1
         if madeDirty { ledger.dirtyFaults &+= 1 }
@@ -56,23 +54,42 @@ extension ShadowMMU {
         return .hidden
     }
 
+    /// What becomes of a permitted write to a frame that is kept from being written unnoticed; nil
+    /// where it is not.
+    func writeToProtected(_ frame: UInt64) -> FaultResolution? {
+        guard guarding(frame) == .protected else { return nil }
+        guard let level = lowestLevel(frame) else {
+            endWatch(frame)
+            return .hidden
+        }
+        ledger.tableWrites[level] &+= 1
+        if canUnsync(frame) {
+            unsync(frame)
+        } else if !isWrittenOften(frame) || !release(frame) {
+            return .tableWrite
+        }
+        return .unsynced
+    }
+
     /// Brings the shadow's path to an address up to what the guest's tables say now.
     ///
     /// Entries are read after the table that holds them has become traced, so that no change can
     /// be missed. Where one is no longer present, the access faults again.
+    /// - Returns: whether it changed anything, and whether the path ends in a leaf: not where the
+    ///   tables end it, nor where it goes on in a nested table.
     private func install(
         _ address: GuestVirtualAddress, _ mode: GuestMode, processor: Int
-    ) -> Bool {
+    ) -> (changed: Bool, reachesPage: Bool) {
         var page = root(mode)
         // The same as before, unless all was dropped since it was loaded.
         var changed = liveRoots[processor] != page
         liveRoots[processor] = page
-        guard page != 0 else { return changed }
+        guard page != 0 else { return (changed, false) }
         while !pages[page].isDirect {
             let level = pages[page].level
             let index = address.index(at: level)
             let slot = slot(page, index)
-            guard let meaning = meaning(page, index) else { return changed }
+            guard let meaning = meaning(page, index) else { return (changed, false) }
             // Not used at the lowest level, whose entries map pages of the least size.
             let below = level.below ?? .table
             switch meaning {
@@ -87,10 +104,11 @@ extension ShadowMMU {
                 use(child)
                 // Model: steps F2, F3. Nothing was written since the drain before `resolve`.
                 changed = setLink(slot, child, rights) || changed
+                if isNestedPage(child) { return (changed, false) }
                 page = child
             case .page(let frame, let rights):
                 if canMapLarge(frame, level) {
-                    return setLeaf(slot, level, frame, rights) || changed
+                    return (setLeaf(slot, level, frame, rights) || changed, true)
                 }
                 let child = directPage(Self.splitRole(frame, below, rights))
                 use(child)
@@ -98,7 +116,7 @@ extension ShadowMMU {
                 page = child
             }
         }
-        return installDirect(page, address) || changed
+        return (installDirect(page, address) || changed, true)
     }
 
     /// Completes the path below a direct page.

@@ -18,6 +18,11 @@ extension ShadowMMU {
     /// this returns, it is traced and no untraced translation of it is cached, so that what is
     /// read from it from now on cannot change unrecorded.
     func indirectPage(_ frame: UInt64, _ level: PageLevel, _ role: TableRole) -> UInt32 {
+        // A root is what the processor's walk begins with.
+        if level == .pml5 || level == .pml4 && role.form != .fiveLevel, isNested(frame) {
+            unnest(frame)
+            flushInvalidations()
+        }
         if let page = findIndirect(frame, level, role) { return page }
         let page = allocate()
         pages[page].guestFrame = frame
@@ -137,7 +142,7 @@ extension ShadowMMU {
     }
 
     private func isPinned(_ page: UInt32) -> Bool {
-        pages[page].stamp == stamp || liveRoots.contains(page)
+        pages[page].stamp == stamp || page == secondRoot || liveRoots.contains(page)
     }
 
     /// Takes a page out of everything that names it, its entries out of everything they are in,

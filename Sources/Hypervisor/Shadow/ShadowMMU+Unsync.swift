@@ -69,9 +69,10 @@ extension ShadowMMU {
         var page = liveRoots[processor]
         while page != 0, let below = pages[page].level.below {
             let level = pages[page].level
-            let entry = shadowEntry(slot(page, address.index(at: level)))
+            let slot = slot(page, address.index(at: level))
+            let entry = shadowEntry(slot)
             guard entry.isPresent, !entry.isLeaf(at: level) else { return }
-            page = child(entry)
+            page = child(slot, entry)
             if below == .table { break }
         }
         let state = pages[page]

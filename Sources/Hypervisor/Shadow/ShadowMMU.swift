@@ -34,6 +34,8 @@ import X86
 ///   allowed.
 /// - Under `unsync` a table of the lowest level may be *unsynced*: the guest writes it freely, and
 ///   the shadow of its entries is as stale as a TLB may be (`ShadowMMU+Unsync.swift`).
+/// - Under `agile` a table may be *nested*: its shadow page is empty, and the entries that link to
+///   it switch the processor's walk to the guest's table (`ShadowMMU+Nesting.swift`).
 /// - A shadow page without a parent is dropped at once, roots excepted: what has no parent is
 ///   mostly a page table that the guest is freeing, and would only produce records.
 /// - Pages are found through `frames`, reverse map and parents are lists threaded through the
@@ -74,8 +76,16 @@ package final class ShadowMMU {
     var stamp: UInt32 = 0
     /// The frames of tables that the guest may write unnoticed.
     var unsynced: [UInt32] = []
+    /// The frames of tables that the processor walks itself.
+    var nested: [UInt32] = []
+    /// Where in `nested` the next look begins, and the present epoch.
+    var nestedHand = 0
+    var epoch: UInt32 = 1
+    var rootLoadsInEpoch: UInt64 = 0
     /// The root that each processor walks.
     var liveRoots: [UInt32]
+    /// The root of the second dimension; 0: there is none.
+    var secondRoot: UInt32 = 0
     /// Where the facility's own structures lie; nil in tests of the shadow alone.
     let layout: TraceLayout?
     /// The roots that processors load without an exit.
@@ -92,7 +102,10 @@ package final class ShadowMMU {
 
     /// The fewest shadow pages that a fault can be resolved with: the empty root, a live root for
     /// each processor, the rest of one walk, and some to make progress with.
-    package static func leastPages(processors: Int) -> UInt64 { 8 + UInt64(max(processors, 1)) }
+    package static func leastPages(processors: Int, policy: Policy = .shadow(.recorded)) -> UInt64 {
+        // A nested walk's second dimension: three levels for each of two tables and the page.
+        8 + (policy.nesting == nil ? 0 : 12) + UInt64(max(processors, 1))
+    }
 
     /// Takes `pageCount` machine frames from `firstFrame` for shadow pages. `layout`: where the
     /// map of frames, the masks and the tables of roots are, if the policy has any.
@@ -100,7 +113,7 @@ package final class ShadowMMU {
         memory: MachineMemory, caches: [any TranslationCacheControl], firstFrame: UInt64,
         pageCount: UInt64, policy: Policy = .shadow(.recorded), layout: TraceLayout? = nil
     ) throws(HypervisorError) {
-        let least = Self.leastPages(processors: caches.count)
+        let least = Self.leastPages(processors: caches.count, policy: policy)
         guard pageCount >= least else {
             throw .tooLittleShadowMemory(given: pageCount * pageSize, least: least * pageSize)
         }
@@ -140,6 +153,7 @@ package final class ShadowMMU {
         ceiling = UInt32(pageCount)
         liveRoots = [UInt32](repeating: 0, count: caches.count)
         pendingAddresses.reserveCapacity(Self.pendingLimit)
+        if policy.nesting != nil { nested.reserveCapacity(Self.nestedLimit) }
         memory.clear(MachineFrame(firstFrame))
     }
 
@@ -170,10 +184,11 @@ package final class ShadowMMU {
     @inline(__always)
     func page(ofSlot slot: UInt32) -> UInt32 { slot >> 9 }
 
-    /// The shadow page that a non-leaf shadow entry links to.
+    /// The shadow page that the entry in a slot, which is no leaf, links to.
     @inline(__always)
-    func child(_ entry: PagingEntry) -> UInt32 {
-        UInt32(truncatingIfNeeded: entry.addressField >> 12 &- firstFrame)
+    func child(_ slot: UInt32, _ entry: PagingEntry) -> UInt32 {
+        if entry.isSwitch { return nestedChild(slot, entry) }
+        return UInt32(truncatingIfNeeded: entry.addressField >> 12 &- firstFrame)
     }
 
     /// The first guest frame that a shadow leaf maps.
@@ -182,10 +197,13 @@ package final class ShadowMMU {
         entry.leafBase(at: level) >> 12 &- tables.firstGuestFrame
     }
 
-    /// Whether writes to the guest frame are to be recorded: it is shadowed as a table.
+    /// Whether the shadow has to follow writes to the guest frame: it is shadowed as a table, and
+    /// not nested.
     @inline(__always)
     func isTraced(_ frame: UInt64) -> Bool {
-        tables.isRAM(frame) && frames[Int(frame)].shadows != 0
+        guard tables.isRAM(frame) else { return false }
+        let state = frames[Int(frame)]
+        return state.shadows != 0 && state.nested == 0
     }
 
     // MARK: Roots
@@ -213,6 +231,7 @@ package final class ShadowMMU {
     /// must have been drained.
     package func loadRoot(processor: Int, mode: GuestMode) -> MachineAddress {
         stamp &+= 1
+        countRootLoad()
         liveRoots[processor] = 0
         let made = ledger.shadowPagesMade
         let root = root(mode)

@@ -80,10 +80,19 @@ struct FrameState: BitwiseCopyable {
     /// The first slot of the leaves that map the frame. A large leaf is in the list of the first
     /// frame that it maps.
     var leaves: UInt32 = 0
-    /// The first shadow page of the frame as a guest table. The frame is traced while there is one.
+    /// The first shadow page of the frame as a guest table. The frame is traced while there is one,
+    /// unless it is nested.
     var shadows: UInt32 = 0
     /// Its place in `ShadowMMU.unsynced`, counted from 1; 0: the table is in step.
     var unsynced: UInt32 = 0
+    /// Its place in `ShadowMMU.nested`, counted from 1; 0: the processor does not walk it.
+    var nested: UInt32 = 0
+    /// The epoch in which `writes` were counted or, of a nested table, watching began.
+    var epoch: UInt32 = 0
+    /// How many writes to the table exited in that epoch.
+    var writes: UInt32 = 0
+    /// Whether the next write to the nested table exits.
+    var isWatched = false
 }
 
 /// The translation caches of the processors, as the shadow machinery needs them.

@@ -17,10 +17,10 @@ public enum Exit: Equatable, Sendable {
     /// A double fault could not be delivered: the processor is in shutdown.
     case tripleFault
     /// A walk of the shadow tables found no translation that permits the access, or found a leaf
-    /// whose D is clear for a write. Fault-like; only under `PagingScheme.shadow`.
+    /// whose D is clear for a write. Fault-like; only under `PagingScheme.shadow` and `agile`.
     case pageFault(GuestVirtualAddress, AccessKind)
     /// The second dimension does not map the guest-physical address, or not for this kind of
-    /// access. Fault-like; only under `PagingScheme.nested`.
+    /// access. Fault-like; only under `PagingScheme.nested` and `agile`.
     case secondDimensionFault(GuestPhysicalAddress, AccessKind)
     /// MOV to CR3, or a task switch, loaded a root, and with PAE paging the pointer registers.
     /// Trap-like. `flushed`: the translations of the new PCID were invalidated (bit 63 of the

@@ -10,7 +10,7 @@ extension Processor {
         let isPaged: Bool
         switch control.paging {
         case .guest: isPaged = state & CR0.paging != 0
-        case .shadow, .nested: isPaged = true
+        case .shadow, .nested, .agile: isPaged = true
         }
         guard isPaged else {
             return use(
