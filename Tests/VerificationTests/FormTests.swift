@@ -51,7 +51,7 @@ struct FormTests {
     }
 
     private func judge(
-        _ bench: Bench, _ address: UInt64 = Bench.page, _ base: UInt64, shift: UInt64 = 12
+        _ bench: Bench, _ base: UInt64, at address: UInt64 = Bench.page, shift: UInt64 = 12
     ) -> LawfulnessRule? {
         bench.oracle.translated(
             ObservedTranslation(
@@ -83,7 +83,7 @@ struct FormTests {
 
     @Test("a pointer register that is not present leads nowhere, whatever it holds beside")
     func absentPointer() throws {
-        #expect(judge(try bench(.pae), Bench.page + (1 << 30), 0x60_0000) == .neverHeld)
+        #expect(judge(try bench(.pae), 0x60_0000, at: Bench.page + (1 << 30)) == .neverHeld)
     }
 
     @Test("a 4 MiB page has the address bits of PSE-36, and may be cached in parts")
@@ -91,8 +91,8 @@ struct FormTests {
         let bench = try bench(.twoLevel)
         // The directory's entry 40: bit 13 is bit 32 of the address.
         put32(bench, 0x00c0_20e3, at: 0xa0_00a0)
-        #expect(judge(bench, 0xa20_0000, 0x1_00e0_0000, shift: 21) == nil)
-        #expect(judge(bench, 0xa00_5000, 0x1_00c0_5000) == nil)
-        #expect(judge(bench, 0xa20_0000, 0x00e0_0000, shift: 21) == .neverHeld)
+        #expect(judge(bench, 0x1_00e0_0000, at: 0xa20_0000, shift: 21) == nil)
+        #expect(judge(bench, 0x1_00c0_5000, at: 0xa00_5000) == nil)
+        #expect(judge(bench, 0x00e0_0000, at: 0xa20_0000, shift: 21) == .neverHeld)
     }
 }
