@@ -13,15 +13,15 @@ public struct ControlBlock: Sendable {
     /// The processor makes the writes of one step to *protected* pages itself, on behalf of the
     /// hypervisor, as an instruction emulator would; see `completedWrites`.
     ///
-    /// A page is protected by a shadow leaf with T set and D clear, or such a leaf of the second
-    /// dimension. A write through it exits with `pageFault` (`secondDimensionFault`) before anything of the instruction has happened. With this set, the next step
-    /// (one instruction, the iterations of a repeated one up to the first that writes to such a
-    /// page, or one delivery of an event) writes through such leaves as though D were set. Each
-    /// write is noted, and `writeCompleted` or another trap-like exit follows the step, by which
-    /// the processor clears this. Where the walk sets A or D in a guest table that lies in such a
-    /// page, that is a write too. Rights are those of the leaf and apply as ever; a leaf with T and
-    /// D clear is not protected
-    /// but clean, and exits still. Nothing of it is cached.
+    /// A page is protected by a shadow leaf with T set and D clear, or by such a leaf of the second
+    /// dimension. A write through it exits, with `pageFault` or `secondDimensionFault`, before
+    /// anything of the instruction has happened. With this set, the next step (one instruction, the
+    /// iterations of a repeated one up to the first that writes to such a page, or one delivery of
+    /// an event) writes through such leaves as though D were set; a walk that sets A or D in a
+    /// guest table in such a page does so as well. Each write is noted, and `writeCompleted` or
+    /// another trap-like exit follows the step, by which the processor clears this. Rights are those
+    /// of the leaf and apply as ever; a leaf with T and D clear is not protected but clean, and
+    /// exits still. Nothing of it is cached.
     public var completesProtectedWrites = false
     /// The traced-write facility.
     public var trace = TraceControls()
