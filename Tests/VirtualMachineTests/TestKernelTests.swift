@@ -67,11 +67,11 @@ import VirtualMachine
     /// Runs a list of tests every way. All must succeed; where everything that the tests do is
     /// defined, all must agree to the bit.
     static func check(
-        _ words: String, cases: Int, agree: Bool = true,
+        _ words: String, cases: Int, agree: Bool = true, ways: [Way] = Way.all,
         configure: (inout MachineConfiguration) -> Void = { _ in }
     ) throws {
         var baseline: Run?
-        for way in Way.all {
+        for way in ways {
             let run = try run(words, way, configure: configure)
             #expect(run.outcome == .debugExit(status: 1), "\(way): \(run.console)")
             #expect(!run.console.contains("FAIL "), "\(way)")
@@ -185,4 +185,27 @@ import VirtualMachine
 
     @Test("real mode and protected mode without paging work, and long mode comes back")
     func modes() throws { try Self.check("modes", cases: 90) }
+
+    /// The ways in which guests may have page tables of other forms than 4 levels.
+    static let formWays = [Way(technique: "bare"), Way(technique: "nested")]
+
+    @Test("page tables of 2 levels and of PAE mean what the manual says")
+    func forms() throws {
+        // Some of the memory lies above 4 GiB, for PSE-36.
+        try Self.check("forms pointers", cases: 34_000, ways: Self.formWays) {
+            $0.memoryBytes = 3 << 30 | 64 << 20
+        }
+        // Frames above 4 GiB are 64 of the cases.
+        try Self.check("forms", cases: 32_900, ways: Self.formWays)
+        try Self.check("forms pointers", cases: 32_000, ways: Self.formWays) {
+            $0.processorModel = "penumbra-v2,-pse36,-smep,-smap"
+        }
+    }
+
+    @Test("5-level paging works where CPUID offers it")
+    func fiveLevels() throws {
+        try Self.check("levels5", cases: 60_000, ways: Self.formWays) {
+            $0.processorModel = "penumbra-v2,+la57"
+        }
+    }
 }
