@@ -162,13 +162,13 @@ struct PropertyTests {
         switch policy.protection {
         case .recorded:
             #expect(ledger.entriesReread > 200)
-            #expect(ledger.recordsDrained > (isLeafOnly ? 10 : 100))
+            #expect(ledger.recordsDrained > (isLeafOnly ? 3 : 100))
             #expect(isLeafOnly ? ledger.tableWrites.sum > 50 : ledger.tableWrites.sum == 0)
         case .readOnly:
             #expect(ledger.tableWrites.sum > 200)
             #expect((ledger.tablesUnsynced > 0) == policy.unsyncsLeafTables)
         }
-        #expect((ledger.entriesRefilled > 10) == policy.refills)
+        #expect((ledger.entriesRefilled > 0) == policy.refills)
         if seed % 2 == 0 { #expect(machine.mmu.ledger.shadowPagesReclaimed > 0) }
     }
 
