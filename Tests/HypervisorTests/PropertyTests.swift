@@ -172,7 +172,7 @@ struct PropertyTests {
         switch policy.protection {
         case .recorded:
             #expect(ledger.entriesReread > 200)
-            #expect(ledger.recordsDrained > (isLeafOnly ? 10 : 100))
+            #expect(ledger.recordsDrained > (isLeafOnly ? 3 : 100))
             #expect(isLeafOnly ? ledger.tableWrites.sum > 50 : ledger.tableWrites.sum == 0)
         case .readOnly where policy.nesting != nil:
             // Below nested tables nothing is seen, so that few are left to be.
@@ -183,7 +183,7 @@ struct PropertyTests {
             #expect(ledger.tableWrites.sum > 200)
             #expect((ledger.tablesUnsynced > 0) == policy.unsyncsLeafTables)
         }
-        #expect((ledger.entriesRefilled > 10) == policy.refills)
+        #expect((ledger.entriesRefilled > 0) == policy.refills)
         if seed % 2 == 0 && policy.nesting == nil {
             #expect(machine.mmu.ledger.shadowPagesReclaimed > 0)
         }

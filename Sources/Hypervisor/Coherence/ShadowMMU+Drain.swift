@@ -58,7 +58,7 @@ extension ShadowMMU {
                 for cache in caches { cache.codeChanged(in: machine) }
                 endWatch(frame)
                 while address < next && isTraced(frame) {
-                    syncEntry(frame, Int(address >> 3) & 511)
+                    syncEntry(frame, Int(address >> 3) & 511, refills: policy.refills)
                     heat(frame, Int(address >> 3) & 511, size: 3)
                     address &+= 8
                 }
@@ -130,7 +130,7 @@ extension ShadowMMU {
     private func wasWritten(_ frame: UInt64, _ record: UInt64) {
         let index = Int(record >> 3) & 511
         ledger.entriesReread &+= 1
-        syncEntry(frame, index)
+        syncEntry(frame, index, refills: policy.refills)
         heat(frame, index, size: record & 7)
     }
 
@@ -156,14 +156,21 @@ extension ShadowMMU {
 
     /// Brings every shadow entry that derives from one quadword of a guest frame up to date: the
     /// frame may be used as a table at several levels and in several forms, and the quadword may
-    /// be two entries.
-    func syncEntry(_ frame: UInt64, _ quadword: Int) {
+    /// be two entries. `refills`: a leaf is installed where the guest entry asks for one; otherwise
+    /// nothing becomes present.
+    func syncEntry(_ frame: UInt64, _ quadword: Int, refills: Bool = false) {
         guard tables.isRAM(frame) else { return }
         var page = frames[Int(frame)].shadows
         search: while page != 0 {
             let dropped = dropCount
             for index in pages[page].indices(ofQuadword: quadword) {
-                syncSlot(page, index)
+                let slot = slot(page, index)
+                if !syncPresent(page, index) && !(refills && refill(page, index))
+                    && shadowEntry(slot).isPresent
+                {
+                    clear(slot)
+                    ledger.entriesDropped &+= 1
+                }
                 if dropCount != dropped {
                     // The list may not be what it was. Each time there are fewer pages.
                     page = frames[Int(frame)].shadows
@@ -174,19 +181,19 @@ extension ShadowMMU {
         }
     }
 
-    private func syncSlot(_ owner: UInt32, _ index: Int) {
+    /// Brings a present shadow entry up to date, if the guest entry still stands for the same frame
+    /// or table.
+    /// - Returns: false where it does not, or where the shadow entry is not present.
+    private func syncPresent(_ owner: UInt32, _ index: Int) -> Bool {
         let slot = slot(owner, index)
         let shadow = shadowEntry(slot)
+        guard shadow.isPresent else { return false }
         let level = pages[owner].level
-        guard shadow.isPresent else {
-            _ = refill(owner, index)
-            return
-        }
         let isLeaf = shadow.isLeaf(at: level)
         if policy.defects.contains(isLeaf ? .forgetsGlobalPages : .keepsUpperLevels),
             !isLeaf || shadow.isGlobal
         {
-            return
+            return true
         }
         switch meaning(owner, index) {
         case .table(let frame, _, let rights) where !isLeaf:
@@ -195,12 +202,12 @@ extension ShadowMMU {
             let page = child(slot, shadow)
             if !pages[page].isDirect && pages[page].guestFrame == frame {
                 _ = setLink(slot, page, rights)
-                return
+                return true
             }
         case .page(let frame, let rights) where isLeaf:
             if guestFrame(shadow, level) == frame {
                 _ = setLeaf(slot, level, frame, rights)
-                return
+                return true
             }
         case .page(let frame, let rights):
             let page = child(slot, shadow)
@@ -209,13 +216,11 @@ extension ShadowMMU {
                 state.flags == Self.splitRole(frame, below, rights).flags
             {
                 _ = setLink(slot, page, rights)
-                return
+                return true
             }
         case .table, .registers, .none: break
         }
-        if refill(owner, index) { return }
-        clear(slot)
-        ledger.entriesDropped &+= 1
+        return false
     }
 
     /// Makes a slot the leaf that its guest entry stands for, as a processor might by speculation:
@@ -224,8 +229,7 @@ extension ShadowMMU {
     /// - Returns: whether it did.
     private func refill(_ owner: UInt32, _ index: Int) -> Bool {
         let level = pages[owner].level
-        guard policy.refills, case .page(let frame, let rights) = meaning(owner, index),
-            canMapLarge(frame, level)
+        guard case .page(let frame, let rights) = meaning(owner, index), canMapLarge(frame, level)
         else { return false }
         _ = setLeaf(slot(owner, index), level, frame, rights)
         ledger.entriesRefilled &+= 1
@@ -236,8 +240,7 @@ extension ShadowMMU {
 
     /// What the writes to a shadow page's guest table may amount to between two uses. To drop a
     /// page costs the refilling of its present entries; a page that is written more often than
-    /// some multiple of these is most likely zeroed, or holds data by now.
-    /// Nil: never.
+    /// some multiple of these is most likely zeroed, or holds data by now. Nil: never.
     func heatLimit(_ page: ShadowPage) -> UInt32? {
         switch policy.stop {
         case .writes(let number): number &+ 4 &* UInt32(page.present)

@@ -129,7 +129,7 @@ public final class Hypervisor {
     /// Answers an exit of processor number `processor`.
     /// - Returns: true where the guest goes on; false where the exit is none of memory
     ///   virtualization's, and the board's to answer (`limit`, `halted`, `stopped`,
-    ///   `tripleFault`, `unsupported`).
+    ///   `tripleFault`).
     public func handle(_ exit: Exit, processor: Int) -> Bool {
         adoptElidedRoots()
         applyCompleted(processor)
@@ -137,7 +137,7 @@ public final class Hypervisor {
         defer { if let reason { exits[reason] &+= 1 } }
         if isIgnored(exit, processor) { return true }
         switch exit {
-        case .limit, .halted, .stopped, .tripleFault, .unsupported:
+        case .limit, .halted, .stopped, .tripleFault:
             return false
         case .pageFault(let address, let access):
             if !policy.defects.contains(.skipsDrainAtFault) { drain(.pageFault) }
@@ -331,7 +331,6 @@ extension ExitReason {
             case .halted: .halted
             case .stopped: .stopped
             case .tripleFault: .tripleFault
-            case .unsupported: .unsupported
             case .pageFault: .pageFault
             case .secondDimensionFault: .secondDimensionFault
             case .rootLoaded: .rootLoaded

@@ -33,7 +33,8 @@ extension Processor {
         let inPage = Int(pageSize - address & 0xfff)
         if size <= inPage {
             guard let machine = translate(address, kind),
-                supervisor || isAligned(address, size: size), reserveRecords(wholeInstruction: false)
+                supervisor || isAligned(address, size: size),
+                reserveRecords(wholeInstruction: false)
             else { return false }
             if !supervisor { core.noteDataAccess(address, size: size, write: true) }
             writeMachine(machine, value, size: size, note: lastNote)
