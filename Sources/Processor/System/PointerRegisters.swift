@@ -13,7 +13,7 @@ extension Processor {
         switch control.paging {
         case .guest: break
         case .shadow: machine = memory.machineAddress(of: GuestPhysicalAddress(machine)).rawValue
-        case .nested(let root):
+        case .nested(let root), .agile(_, let root, _):
             guard let found = translateSecond(machine, root.rawValue, write: false, []) else {
                 return nil
             }
