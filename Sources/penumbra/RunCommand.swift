@@ -81,11 +81,12 @@ struct RunCommand: ParsableCommand {
     @Option(
         help: .init(
             """
-            The memory-virtualization technique: bare, unsync, nested, trap, traced or agile. Parameters \
-            follow it, as in traced,record=mask,elide=on. Of trap: refill=on|off, \
+            The memory-virtualization technique: bare, unsync, nested, trap, agile or traced. \
+            Parameters follow it, as in traced,record=mask,elide=on. Of trap: refill=on|off, \
             stop=WRITES|never. Of traced: these, indication=entry|frame, \
             record=address|value|mask, capacity=BYTES, threshold=RECORDS, coalesce=N, \
-            elide=on|off, levels=all|leaf. Of agile: writes=N, quiet=ROOTLOADS. Default: traced.
+            elide=on|off, levels=all|leaf. Of agile: writes=N, quiet=ROOTLOADS. \
+            Default: traced.
             """, valueName: "technique"),
         transform: Technique.init(parsing:))
     var mmu: Technique?

@@ -75,7 +75,8 @@ public enum PagingScheme: Equatable, Sendable {
     /// guest-physical addresses that it finds, of further tables and of what is accessed, are
     /// translated by the second dimension from `second`, A and D are set in the guest's tables, and
     /// page faults go to the guest without an exit. The table that the switch names is itself read
-    /// with one reference. Rights accumulate over both parts.
+    /// with one reference. Rights accumulate over both parts. The pointer registers of PAE paging
+    /// are loaded through the second dimension.
     ///
     /// With 4 levels, a switch at level 2 to a guest table of level 1 makes a walk of
     /// 3 + 1 + 4 entries.

@@ -12,9 +12,8 @@ extension Processor {
         var machine = cr3 & PagingForm.pae.rootMask
         switch control.paging {
         case .guest: break
-        case .shadow, .agile:
-            machine = memory.machineAddress(of: GuestPhysicalAddress(machine)).rawValue
-        case .nested(let root):
+        case .shadow: machine = memory.machineAddress(of: GuestPhysicalAddress(machine)).rawValue
+        case .nested(let root), .agile(_, let root, _):
             guard let found = translateSecond(machine, root.rawValue, write: false, []) else {
                 return nil
             }
