@@ -80,8 +80,8 @@ check holds "2 processors at the same time, buffers of 2 records" -DN=2 -DCAPACI
 check holds "3 processors at the same time: 2 of them write, 2 use" -DN=3 -DWRITERS=2 -DUSERS=2
 check holds "2 processors in turns, without the rules for threads" \
     -DN=2 -DTURNS "${without_them[@]}"
-check holds "3 processors in turns, without the rules for threads" \
-    -DN=3 -DTURNS "${without_them[@]}"
+check holds "3 processors in turns, 2 and 2, without the rules for threads" \
+    -DN=3 -DWRITERS=2 -DUSERS=2 -DTURNS "${without_them[@]}"
 echo "At the same time, without one rule"
 for number in $(seq "${#rules[@]}"); do
     check fails "$number ${rules[number - 1]}" -DONLY_USES "-DWITHOUT_RULE_$number" \
