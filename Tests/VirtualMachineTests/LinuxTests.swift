@@ -1,6 +1,7 @@
 import Hypervisor
 import Processor
 import Testing
+import Verification
 import VirtualMachine
 
 /// The real thing: Debian's cloud kernel, which `make setup` fetches, boots to user space, works,
@@ -12,11 +13,13 @@ import VirtualMachine
         var digest: Digest
         var console: String
         var ledger: Ledger
+        var lawfulness: LawfulnessCounts?
     }
 
     static func boot(
         _ technique: String, processors: Int = 1, shadowBytes: UInt64 = 64 << 20,
-        hardware: String = "default", options: String = ""
+        hardware: String = "default", verification: VerificationMode = .off,
+        options: String = ""
     ) throws -> Run {
         let console = RecordingConsole()
         var configuration = MachineConfiguration(kernel: Guest.path("vmlinuz"))
@@ -27,11 +30,12 @@ import VirtualMachine
         configuration.processors = processors
         configuration.hardware = try Hardware(parsing: hardware)
         configuration.shadowMemoryBytes = shadowBytes
+        configuration.verification = verification
         let machine = try VirtualMachine(configuration, console: console)
         let outcome = machine.run()
         return Run(
             outcome: outcome, digest: machine.digest(), console: console.text,
-            ledger: machine.ledger)
+            ledger: machine.ledger, lawfulness: machine.lawfulness)
     }
 
     @Test("Linux works alike, to the bit, under bare and under traced shadow paging")
@@ -119,6 +123,25 @@ import VirtualMachine
         #expect(keeping.digest == forgetting.digest)
         #expect(keeping.console == forgetting.console)
         #expect(keeping.ledger.tlbMisses < forgetting.ledger.tlbMisses)
+    }
+
+    @Test("Linux shows the oracle nothing unlawful, where caches keep all that they may")
+    func lawful() async throws {
+        func verified(_ techniques: [String]) throws -> [Run] {
+            try techniques.map {
+                try Self.boot($0, hardware: "tlb=keep", verification: .walks)
+            }
+        }
+        async let firstRuns = Task { try verified(["bare", "unsync", "traced"]) }.value
+        async let secondRuns = Task { try verified(["nested", "agile", "trap"]) }.value
+        let runs = try await firstRuns + secondRuns
+        for run in runs {
+            #expect(run.outcome == .poweredOff)
+            #expect(run.digest == runs[0].digest)
+            let counts = try #require(run.lawfulness)
+            #expect(counts.translations > 50_000 && counts.faults > 10_000)
+            #expect(counts.unjudged == 0)
+        }
     }
 
     @Test(

@@ -18,7 +18,8 @@ import X86
             (
                 try LinuxTests.boot("trap", processors: 2, options: "loglevel=7"),
                 try LinuxTests.boot("unsync", processors: 2, options: "loglevel=7"),
-                try LinuxTests.boot("nested", processors: 2, options: "loglevel=7")
+                try LinuxTests.boot("nested", processors: 2, options: "loglevel=7"),
+                try LinuxTests.boot("agile", processors: 2, options: "loglevel=7")
             )
         }.value
         let (bare, traced) = try await (bareRun, tracedRun)
@@ -32,8 +33,8 @@ import X86
         #expect(traced.ledger.interrupts == bare.ledger.interrupts)
         #expect(traced.ledger.recordsDrained > 100_000)
 
-        let (trap, unsync, nested) = try await otherRuns
-        for other in [trap, unsync, nested] {
+        let (trap, unsync, nested, agile) = try await otherRuns
+        for other in [trap, unsync, nested, agile] {
             #expect(other.outcome == .poweredOff)
             #expect(other.digest == bare.digest)
             #expect(other.ledger.interrupts == bare.ledger.interrupts)
@@ -41,6 +42,7 @@ import X86
         #expect(trap.ledger.exits[.tableWrite] > 100_000)
         #expect(unsync.ledger.tablesUnsynced > 1000)
         #expect(nested.ledger.exits[.secondDimensionFault] > 0)
+        #expect(agile.ledger.tablesNested > 1000)
 
         let tight = try LinuxTests.boot(
             "traced,capacity=4096,threshold=16,coalesce=0", processors: 2, shadowBytes: 64 << 12,
@@ -285,6 +287,27 @@ import X86
         pair.hypervisor.guestMemoryWritten(written..<written + 8)
         #expect(!pair.hypervisor.hasPendingRecords)
         #expect(pair.hypervisor.ledger.tablesResynced == (technique == "unsync" ? 1 : 0))
+        #expect(pair.hypervisor.audit() == [])
+    }
+
+    @Test("with levels=leaf a step that is recorded in part is applied whole, leaves first")
+    func partlyRecordedStep() throws {
+        let pair = try ProcessorPair("traced,levels=leaf")
+        // The table and the directory above it, one after the other in virtual memory.
+        pair.store(0x30_0003, at: 0x30_0040)
+        pair.store(0x3003, at: 0x30_0048)
+        // mov [rcx], rax across their boundary: nothing changes but that both are written.
+        pair.put([0x48, 0x89, 0x01], at: ProcessorPair.code[0])
+        pair.processors[0][.rcx] = 0x800_8ffc
+        pair.processors[0][.rax] = 0xe7 << 32
+        pair.run(0, 1)
+        // The end of the step is an exit of its own.
+        let exit = pair.processors[0].run(until: pair.processors[0].retired)
+        if exit != .limit { _ = pair.hypervisor.handle(exit, processor: 0) }
+        let ledger = pair.hypervisor.ledger
+        #expect(ledger.tableWrites[.directory] == 1)
+        #expect(ledger.recordsWritten == 1)
+        #expect(!pair.hypervisor.hasPendingRecords)
         #expect(pair.hypervisor.audit() == [])
     }
 

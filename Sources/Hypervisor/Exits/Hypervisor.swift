@@ -276,6 +276,9 @@ public final class Hypervisor {
     /// Applies what the processor has written to protected tables.
     private func applyCompleted(_ number: Int) {
         guard let mmu, !processors[number].completedWrites.isEmpty else { return }
+        // The step may have been recorded in part. What is written to an upper table is applied at
+        // once, and no older record may be behind it (`setLink`).
+        if hasPendingRecords { drain(.completedWrite) }
         mmu.applyCompleted(processors[number].takeCompletedWrites())
     }
 

@@ -91,6 +91,7 @@ public enum DrainCause: String, TallyKey {
     case bufferThreshold = "buffer-threshold"
     case bufferFull = "buffer-full"
     case deviceWrite = "device-write"
+    case completedWrite = "completed-write"
 
     /// The case's place in `allCases`.
     public var index: Int {
@@ -103,6 +104,7 @@ public enum DrainCause: String, TallyKey {
         case .bufferThreshold: 5
         case .bufferFull: 6
         case .deviceWrite: 7
+        case .completedWrite: 8
         }
     }
 }
