@@ -10,7 +10,7 @@ SWIFT ?= swift
 BUILD := -c release --disable-testable-imports
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run shell test verify lint bench clean distclean
+.PHONY: help setup build run shell test verify lint bench model clean distclean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -38,6 +38,10 @@ lint:  ## check the format of every source file
 
 bench: build  ## measure speed and memory
 	@Benchmarks/run.sh
+
+model:  ## check the model of the coherence protocol, exhaustively, with Spin
+	@Scripts/setup.sh spin
+	@Scripts/model.sh
 
 clean:  ## remove what was built, and keep what was fetched
 	rm -rf .build Guests/.fetched/initramfs.cpio.gz Guests/.fetched/testkernel.elf

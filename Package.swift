@@ -55,6 +55,11 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
+        // What one exit costs: `make bench` builds and runs it.
+        .executableTarget(
+            name: "mechanism",
+            dependencies: ["Hypervisor", "Processor", "MachineMemory", "X86"],
+            path: "Benchmarks/Mechanism", swiftSettings: settings),
         tests("X86Tests", ["X86"]),
         tests("MachineMemoryTests", ["MachineMemory", "X86"]),
         tests("ProcessorTests", ["Processor", "MachineMemory", "X86"]),

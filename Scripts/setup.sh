@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prepares a Debian or Ubuntu machine to build, test and run Penumbra. What is there already is left
-# alone, so that a second call does nothing and needs no network.
+# alone, so that a second call does nothing and needs no network. Arguments are further packages to
+# install.
 #
 # Environment: KERNEL=FILE uses that kernel (a bzImage) as the default guest, and fetches none.
 set -euo pipefail
@@ -9,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 fetched=Guests/.fetched
 # To build: the instruction decoder and a C tool chain; for the guest: its user space and archiver.
-packages=(libzydis-dev gcc libc6-dev binutils git busybox-static cpio gzip)
+packages=(libzydis-dev gcc libc6-dev binutils git busybox-static cpio gzip "$@")
 # Debian's cloud kernel; where a distribution has none (Ubuntu), its kernel for virtual machines.
 kernel_packages=(linux-image-cloud-amd64 linux-image-virtual)
 

@@ -17,6 +17,7 @@ extension ShadowMMU {
         stamp &+= 1
         ledger.drains[cause] &+= 1
         var total: UInt64 = 0
+        // Model: steps D1 to D3. Every processor is between two instructions.
         for index in rings.indices {
             let ring = rings[index]
             let pending = ring.pending
@@ -47,6 +48,7 @@ extension ShadowMMU {
     /// Tells that guest memory was written by something whose writes are not recorded: devices,
     /// loaders, debuggers. `range` is in guest-physical bytes; parts without RAM are ignored.
     package func guestMemoryWritten(_ range: Range<GuestPhysicalAddress>) {
+        // Model: step W1.
         stamp &+= 1
         let end = min(range.upperBound.rawValue, tables.frameLimit << 12)
         var address = range.lowerBound.rawValue & ~7
@@ -164,13 +166,7 @@ extension ShadowMMU {
         search: while page != 0 {
             let dropped = dropCount
             for index in pages[page].indices(ofQuadword: quadword) {
-                let slot = slot(page, index)
-                if !syncPresent(page, index) && !(refills && refill(page, index))
-                    && shadowEntry(slot).isPresent
-                {
-                    clear(slot)
-                    ledger.entriesDropped &+= 1
-                }
+                syncSlot(page, index, refills)
                 if dropCount != dropped {
                     // The list may not be what it was. Each time there are fewer pages.
                     page = frames[Int(frame)].shadows
@@ -181,14 +177,23 @@ extension ShadowMMU {
         }
     }
 
+    private func syncSlot(_ owner: UInt32, _ index: Int, _ refills: Bool) {
+        if syncPresent(owner, index) || refills && refill(owner, index) { return }
+        let slot = slot(owner, index)
+        if shadowEntry(slot).isPresent {
+            clear(slot)
+            ledger.entriesDropped &+= 1
+        }
+    }
+
     /// Brings a present shadow entry up to date, if the guest entry still stands for the same frame
     /// or table.
     /// - Returns: false where it does not, or where the shadow entry is not present.
     private func syncPresent(_ owner: UInt32, _ index: Int) -> Bool {
         let slot = slot(owner, index)
         let shadow = shadowEntry(slot)
-        guard shadow.isPresent else { return false }
         let level = pages[owner].level
+        guard shadow.isPresent else { return false }
         let isLeaf = shadow.isLeaf(at: level)
         if policy.defects.contains(isLeaf ? .forgetsGlobalPages : .keepsUpperLevels),
             !isLeaf || shadow.isGlobal

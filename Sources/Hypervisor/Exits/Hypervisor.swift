@@ -131,6 +131,7 @@ public final class Hypervisor {
     ///   virtualization's, and the board's to answer (`limit`, `halted`, `stopped`,
     ///   `tripleFault`).
     public func handle(_ exit: Exit, processor: Int) -> Bool {
+        // Model: step L1. No processor runs until this returns.
         adoptElidedRoots()
         applyCompleted(processor)
         var reason = ExitReason(exit)

@@ -27,6 +27,7 @@ extension ShadowMMU {
             (tables.firstGuestFrame &+ frame) << 12 & PagingEntry.addressMask
             | PagingEntry.presentBit | PagingEntry.accessedBit | rights & Self.leafMask
             | (level == .table ? 0 : PagingEntry.largeBit)
+        // Model: step T3.
         var value = level == .table ? marked(plain, guarding(frame)) : plain
         if !policy.defects.isDisjoint(with: [.grantsWrites, .marksGlobal]) {
             value = falsified(value)
@@ -117,6 +118,7 @@ extension ShadowMMU {
         let level = pages[owner].level
         var formerChild: UInt32 = 0
         if entry.isLeaf(at: level) {
+            // Model: step S3.
             invalidateLeaf(slot)
             let frame = guestFrame(entry, level)
             if tables.isRAM(frame) {

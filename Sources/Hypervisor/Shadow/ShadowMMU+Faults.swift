@@ -27,6 +27,7 @@ extension ShadowMMU {
         var madeDirty = false
         var frame = address.rawValue >> 12
         if let rules = mode.rules {
+            // Model: step F1.
             switch walkGuest(address, access, mode, rules) {
             case .fault(let error):
                 ledger.trueFaults &+= 1
@@ -101,6 +102,7 @@ extension ShadowMMU {
                 let child = indirectPage(
                     frame, below, pages[page].role.with(quadrant: quadrant))
                 use(child)
+                // Model: steps F2, F3. Nothing was written since the drain before `resolve`.
                 changed = setLink(slot, child, rights) || changed
                 if isNestedPage(child) { return (changed, false) }
                 page = child

@@ -151,6 +151,7 @@ extension ShadowMMU {
     /// It calls itself for children, of a lower level each, and through `watchChanged` for direct
     /// pages, whose children are direct: it never meets a page that it is in the middle of.
     func drop(_ page: UInt32) {
+        // Model: steps P1, P2. Nothing runs before `flushInvalidations`.
         while pages[page].parents != 0 { unlink(pages[page].parents) }
         if pages[page].present != 0 {
             for index in 0..<512 where pages[page].present != 0 { clear(slot(page, index)) }

@@ -74,6 +74,7 @@ extension ShadowMMU {
     /// frames, and large leaves are removed; the caller flushes invalidations before it reads an
     /// entry. Where it is watched less, what was split for its sake is merged.
     func watchChanged(_ frame: UInt64, from old: Watch) {
+        // Model: steps T1, T2.
         let new = watch(frame)
         if new == old { return }
         if old == .none { ledger.tracesStarted &+= 1 }
@@ -234,6 +235,7 @@ extension ShadowMMU {
     /// Has every processor drop what is due. Nothing runs, and no freed page is used again,
     /// before.
     func flushInvalidations() {
+        // Model: steps S1, S2.
         if pendingAll {
             for cache in caches { cache.invalidateAll() }
             ledger.fullInvalidations &+= UInt64(caches.count)

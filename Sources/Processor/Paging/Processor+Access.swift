@@ -141,7 +141,7 @@ extension Processor {
             platform.writeDevice(MachineAddress(address), size: size, value: value)
             return
         }
-        // The record is visible no later than the write (traced writes, rule on ordering).
+        // The record is visible no later than the write. Model: steps R2, R3.
         if note != .none { self.note(note, address, value, size: size) }
         let pointer = unsafe memory.base + Int(address)
         switch size {
@@ -159,7 +159,8 @@ extension Processor {
         let flags = unsafe memory.frameFlags[Int(address >> 12)]
         guard flags & FrameFlags.slowWrites != 0 else { return }
         if flags & FrameFlags.watched != 0 {
-            memory.noteWrite(address, size: size, by: .processor(index, rip: runningRIP))
+            memory.noteWrite(
+                address, size: size, by: .processor(index, rip: runningRIP, retired: retired))
         }
         if flags & FrameFlags.code != 0 {
             memory.codeWritten(address, size: size)

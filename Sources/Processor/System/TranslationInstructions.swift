@@ -20,7 +20,7 @@ enum TranslationInstructions {
                 address, pcid: processor.currentPCID,
                 hasContexts: core.state.cr4 & CR4.pcidEnable != 0)
             processor.observe(.invalidatePage(address))
-            processor.stirCaches()
+            processor.stirCaches(inOperation: true)
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 processor.leaveUnlessElided(.invalidatePage(GuestVirtualAddress(address)))
             }
@@ -53,7 +53,7 @@ enum TranslationInstructions {
             processor.observe(
                 .invalidatePCID(
                     type: UInt8(truncatingIfNeeded: type), pcid: pcid, address: address))
-            processor.stirCaches()
+            processor.stirCaches(inOperation: true)
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 processor.leaveUnlessElided(
                     .invalidatePCID(

@@ -152,6 +152,7 @@ extension Processor {
         return memory.isMemory(place, size: Int(trace.format.recordBytes)) ? place : nil
     }
 
+    /// Model: step R2. The index counts a record once it is there.
     private func appended() {
         let trace = control.trace
         traceProducer &+= 1

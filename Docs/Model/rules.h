@@ -1,0 +1,136 @@
+/*
+ * The ordering rules of the protocol. README.md says what each one asks for, and where the program
+ * keeps it. -DWITHOUT_RULE_n leaves rule n out.
+ */
+
+#ifndef WITHOUT_RULE_1
+#define RECORDS_PRECEDE_WRITES 1
+#else
+#define RECORDS_PRECEDE_WRITES 0
+#endif
+
+#ifndef WITHOUT_RULE_2
+#define RECORDS_ARE_WRITTEN_BEFORE_COUNTED 1
+#else
+#define RECORDS_ARE_WRITTEN_BEFORE_COUNTED 0
+#endif
+
+#ifndef WITHOUT_RULE_3
+#define ROOM_IS_MADE_BEFORE_A_WRITE 1
+#else
+#define ROOM_IS_MADE_BEFORE_A_WRITE 0
+#endif
+
+#ifndef WITHOUT_RULE_4
+#define ONLY_WAITING_RECORDS_COALESCE 1
+#else
+#define ONLY_WAITING_RECORDS_COALESCE 0
+#endif
+
+#ifndef WITHOUT_RULE_5
+#define OPERATIONS_DRAIN 1
+#else
+#define OPERATIONS_DRAIN 0
+#endif
+
+#ifndef WITHOUT_RULE_6
+#define FAULTS_DRAIN 1
+#else
+#define FAULTS_DRAIN 0
+#endif
+
+#ifndef WITHOUT_RULE_7
+#define EVERY_RING_IS_DRAINED 1
+#else
+#define EVERY_RING_IS_DRAINED 0
+#endif
+
+#ifndef WITHOUT_RULE_8
+#define PLACES_ARE_READ_BEFORE_FREED 1
+#else
+#define PLACES_ARE_READ_BEFORE_FREED 0
+#endif
+
+#ifndef WITHOUT_RULE_9
+#define RECORDS_ARE_TAKEN_BEFORE_ENTRIES_ARE_READ 1
+#else
+#define RECORDS_ARE_TAKEN_BEFORE_ENTRIES_ARE_READ 0
+#endif
+
+#ifndef WITHOUT_RULE_10
+#define WRITES_UNDER_WAY_ARE_AWAITED 1
+#else
+#define WRITES_UNDER_WAY_ARE_AWAITED 0
+#endif
+
+#ifndef WITHOUT_RULE_11
+#define RECORDED_LINKS_GO 1
+#else
+#define RECORDED_LINKS_GO 0
+#endif
+
+#ifndef WITHOUT_RULE_12
+#define REMOVED_LINKS_ARE_SHOT_DOWN 1
+#else
+#define REMOVED_LINKS_ARE_SHOT_DOWN 0
+#endif
+
+#ifndef WITHOUT_RULE_13
+#define ONE_HANDLER_AT_A_TIME 1
+#else
+#define ONE_HANDLER_AT_A_TIME 0
+#endif
+
+#ifndef WITHOUT_RULE_14
+#define PROCESSORS_ANSWER_BETWEEN_INSTRUCTIONS 1
+#else
+#define PROCESSORS_ANSWER_BETWEEN_INSTRUCTIONS 0
+#endif
+
+#ifndef WITHOUT_RULE_15
+#define CACHES_ARE_SHOT_DOWN_BEFORE_TRACING 1
+#else
+#define CACHES_ARE_SHOT_DOWN_BEFORE_TRACING 0
+#endif
+
+#ifndef WITHOUT_RULE_16
+#define ENTRIES_ARE_READ_ONCE_TRACED 1
+#else
+#define ENTRIES_ARE_READ_ONCE_TRACED 0
+#endif
+
+#ifndef WITHOUT_RULE_17
+#define LEAVES_OF_TRACED_FRAMES_HAVE_T 1
+#else
+#define LEAVES_OF_TRACED_FRAMES_HAVE_T 0
+#endif
+
+#ifndef WITHOUT_RULE_18
+#define REMOVED_LEAVES_ARE_SHOT_DOWN 1
+#else
+#define REMOVED_LEAVES_ARE_SHOT_DOWN 0
+#endif
+
+#ifndef WITHOUT_RULE_19
+#define PAGES_ARE_EMPTY_BEFORE_LINKED 1
+#else
+#define PAGES_ARE_EMPTY_BEFORE_LINKED 0
+#endif
+
+#ifndef WITHOUT_RULE_20
+#define PARENTS_ARE_SEEN_BEFORE_THE_DRAIN 1
+#else
+#define PARENTS_ARE_SEEN_BEFORE_THE_DRAIN 0
+#endif
+
+#ifndef WITHOUT_RULE_21
+#define FAULTS_ARE_JUDGED_AFRESH 1
+#else
+#define FAULTS_ARE_JUDGED_AFRESH 0
+#endif
+
+#ifndef WITHOUT_RULE_22
+#define UNRECORDED_WRITES_ARE_APPLIED 1
+#else
+#define UNRECORDED_WRITES_ARE_APPLIED 0
+#endif
