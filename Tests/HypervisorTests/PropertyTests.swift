@@ -90,7 +90,7 @@ struct PropertyTests {
         let form = setting.form
         var policy = policy
         if policy.nesting != nil {
-            policy = try .agile(NestingParameters(writes: 1 + seed % 3, quiet: 2))
+            policy = try .agile(NestingParameters(writes: 1 + seed % 2, quiet: 2))
         }
         var random = Generator(state: seed &* 0x9e37_79b9_7f4a_7c15)
         // Small pools reclaim, large ones do not.

@@ -199,4 +199,19 @@ import X86
         #expect(
             machine.memory.load(UInt64.self, at: MachineAddress(0x60_0000)) == 0x40_0ff8 | 2)
     }
+
+    @Test func `an interrupt that comes first is a step of its own`() throws {
+        let machine = try SystemMachine(.long)
+        machine.processor.jump(to: SystemMachine.code)
+        machine.processor.flags = RFLAGS.interruptEnable | 2
+        machine.platform.interrupts = [0x40]
+        machine.processor.interruptRequested = true
+        machine.processor.control.completesProtectedWrites = true
+        let retired = machine.processor.retired
+        #expect(machine.proceed() == .writeCompleted)
+        // Its frame may be in a page that a shadow follows: nothing of the handler has run.
+        #expect(machine.processor.rip == SystemMachine.handlers + 0x40 * 16)
+        #expect(machine.processor.retired == retired)
+        #expect(!machine.processor.control.completesProtectedWrites)
+    }
 }
