@@ -153,11 +153,23 @@ extension ShadowMMU {
     /// Brings every shadow entry that derives from one guest entry up to date: one frame may be
     /// used as a table at several levels.
     func syncEntry(_ frame: UInt64, _ index: Int) {
+        if let page = onlyShadow(frame) {
+            return syncSlot(
+                slot(page, index), pages[page].level,
+                PagingEntry(tables.guestEntry(frame, index)))
+        }
         for level in PageLevel.allCases {
             // Looked up each time: a level's update may drop another level's page.
             guard let page = findIndirect(frame, level) else { continue }
             syncSlot(slot(page, index), level, PagingEntry(tables.guestEntry(frame, index)))
         }
+    }
+
+    /// The shadow page of a frame that is used as a table at one level, as nearly all are.
+    private func onlyShadow(_ frame: UInt64) -> UInt32? {
+        guard tables.isRAM(frame) else { return nil }
+        let page = frames[Int(frame)].shadows
+        return page != 0 && pages[page].next == 0 ? page : nil
     }
 
     private func syncSlot(_ slot: UInt32, _ level: PageLevel, _ guest: PagingEntry) {
@@ -230,21 +242,27 @@ extension ShadowMMU {
     /// Counts a write against the shadow pages of a frame, and drops those that had too many.
     private func heat(_ frame: UInt64, _ index: Int, weight: UInt32) {
         let guest = PagingEntry(tables.guestEntry(frame, index))
+        if let page = onlyShadow(frame) { return heat(page, guest, weight) }
         for level in PageLevel.allCases {
-            guard let page = findIndirect(frame, level) else { continue }
-            // Present, but not by any meaning that an entry can have here: data.
-            let isGarbage =
-                guest.isPresent
-                && guest.reservedBits(
-                    at: level, physicalAddressBits: physicalAddressBits, executeDisable: false,
-                    gigabytePages: hasGigabytePages) & ~PagingEntry.executeDisableBit != 0
-            pages[page].heat &+= isGarbage ? 8 : weight
-            guard let limit = heatLimit(pages[page]), pages[page].heat > limit,
-                !liveRoots.contains(page)
-            else { continue }
-            drop(page)
-            ledger.shadowPagesDropped &+= 1
-            ledger.shadowPagesAbandoned &+= 1
+            // Looked up each time: to drop one may drop another.
+            if let page = findIndirect(frame, level) { heat(page, guest, weight) }
         }
+    }
+
+    private func heat(_ page: UInt32, _ guest: PagingEntry, _ weight: UInt32) {
+        // Present, but not by any meaning that an entry can have here: data.
+        let isGarbage =
+            guest.isPresent
+            && guest.reservedBits(
+                at: pages[page].level, physicalAddressBits: physicalAddressBits,
+                executeDisable: false, gigabytePages: hasGigabytePages)
+                & ~PagingEntry.executeDisableBit != 0
+        pages[page].heat &+= isGarbage ? 8 : weight
+        guard let limit = heatLimit(pages[page]), pages[page].heat > limit,
+            !liveRoots.contains(page)
+        else { return }
+        drop(page)
+        ledger.shadowPagesDropped &+= 1
+        ledger.shadowPagesAbandoned &+= 1
     }
 }

@@ -35,6 +35,8 @@ public final class Hypervisor {
     private let mmu: ShadowMMU?
     private let layout: TraceLayout
     private var rings: [TraceRing] = []
+    /// The memory for what a processor has completed, kept from one exit to the next.
+    private var completed: [UInt64] = []
     private var exits = Tally<ExitReason>()
 
     /// How much machine memory the hypervisor needs: what the traced-write facility uses from
@@ -268,8 +270,9 @@ public final class Hypervisor {
 
     /// Applies what the processor has written to protected tables.
     private func applyCompleted(_ number: Int) {
-        guard let mmu, !processors[number].completedWrites.isEmpty else { return }
-        mmu.applyCompleted(processors[number].takeCompletedWrites())
+        guard let mmu, processors[number].hasCompletedWrites else { return }
+        processors[number].takeCompletedWrites(into: &completed)
+        mmu.applyCompleted(completed)
     }
 
     private func resolve(

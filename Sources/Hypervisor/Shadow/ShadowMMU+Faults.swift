@@ -22,6 +22,9 @@ extension ShadowMMU {
         adopt(mode)
         stamp &+= 1
         defer { flushInvalidations() }
+        if access.contains(.write), let frame = protectedFrame(address, access, mode, processor) {
+            return writesTable(frame)
+        }
         // What is cached for the page ends with a fault, true or hidden.
         resyncEntry(address, processor: processor)
         var madeDirty = false
@@ -43,14 +46,7 @@ extension ShadowMMU {
             }
         }
         let changed = install(address, mode, processor: processor)
-        if access.contains(.write), guarding(frame) == .protected,
-            let level = lowestLevel(frame)
-        {
-            ledger.tableWrites[level] &+= 1
-            guard canUnsync(frame) else { return .tableWrite }
-            unsync(frame)
-            return .unsynced
-        }
+        if access.contains(.write), guarding(frame) == .protected { return writesTable(frame) }
         ledger.hiddenFaults &+= 1
         if madeDirty { ledger.dirtyFaults &+= 1 }
         if !changed && !madeDirty {
@@ -59,6 +55,49 @@ extension ShadowMMU {
             addInvalidation(address)
         }
         return .hidden
+    }
+
+    /// The protected frame that the shadow maps at an address, where that is all that stands in the
+    /// way of a write: most faults of a technique that protects tables are such.
+    ///
+    /// What is present in the shadow is what the guest's tables say while no table is unsynced and
+    /// no record waits; and a leaf is marked only if its guest entry has A and D.
+    private func protectedFrame(
+        _ address: GuestVirtualAddress, _ access: AccessKind, _ mode: GuestMode, _ processor: Int
+    ) -> UInt64? {
+        guard policy.walked == .shadow, mode.isPaging, unsynced.isEmpty, policy.defects.isEmpty
+        else { return nil }
+        var writable = true
+        var user = true
+        var executeDisable = false
+        var page = liveRoots[processor]
+        while page != 0 {
+            let level = pages[page].level
+            let entry = shadowEntry(slot(page, address.index(at: level)))
+            guard entry.isPresent else { return nil }
+            writable = writable && entry.isWritable
+            user = user && entry.isUser
+            executeDisable = executeDisable || entry.isExecuteDisabled
+            guard entry.isLeaf(at: level) else {
+                page = child(entry)
+                continue
+            }
+            guard entry.isTraced, !entry.isDirty,
+                Self.permits(
+                    access, mode, writable: writable, user: user, executeDisable: executeDisable)
+            else { return nil }
+            return guestFrame(entry, level)
+        }
+        return nil
+    }
+
+    /// What becomes of a write to a protected table.
+    private func writesTable(_ frame: UInt64) -> FaultResolution {
+        guard let level = lowestLevel(frame) else { return .hidden }
+        ledger.tableWrites[level] &+= 1
+        guard canUnsync(frame) else { return .tableWrite }
+        unsync(frame)
+        return .unsynced
     }
 
     /// Brings the shadow's path to an address up to what the guest's tables say now.

@@ -88,7 +88,11 @@ package final class ShadowMMU {
     /// shadow pages were dropped last, as they are when EFER.NXE changes.
     var hasExecuteDisable = true
 
-    package var ledger = Ledger()
+    private let counters: LazyTable<Ledger>
+    package var ledger: Ledger {
+        _read { yield counters[0] }
+        _modify { yield &counters[0] }
+    }
 
     /// The fewest shadow pages that a fault can be resolved with: the empty root, a live root for
     /// each processor, the rest of one walk, and some to make progress with.
@@ -124,6 +128,7 @@ package final class ShadowMMU {
             let frames = LazyTable<FrameState>(count: frameLimit),
             let tracedInDirectory = LazyTable<UInt16>(count: frameLimit >> 9 + 1),
             let tracedInGigabyte = LazyTable<UInt32>(count: frameLimit >> 18 + 1),
+            let counters = LazyTable<Ledger>(count: 1),
             let buckets = LazyTable<UInt32>(count: Self.bucketCount(pageCount))
         else { throw .noHostMemory }
         self.pages = pages
@@ -132,6 +137,7 @@ package final class ShadowMMU {
         self.tracedInDirectory = tracedInDirectory
         self.tracedInGigabyte = tracedInGigabyte
         self.buckets = buckets
+        self.counters = counters
         self.caches = caches
         self.policy = policy
         self.firstFrame = firstFrame
