@@ -20,7 +20,15 @@ flags=(-std=gnu11 -O2 -m64 -ffreestanding -nostdlib -nostdinc -isystem "$(gcc -p
 objects=()
 for file in "$source"/*.[cS]; do
     object=$work/$(basename "$file").o
-    gcc "${flags[@]}" -c "$file" -o "$object"
+    case $file in
+    *32.c)
+        # Code for 32-bit mode, in the same image: compiled for it, and assembled for a 64-bit file.
+        gcc "${flags[@]}" -m32 -fno-pie -mno-sse -S "$file" -o "$work/32.s"
+        sed -i '1i .code32' "$work/32.s"
+        gcc -m64 -c "$work/32.s" -o "$object"
+        ;;
+    *) gcc "${flags[@]}" -c "$file" -o "$object" ;;
+    esac
     objects+=("$object")
 done
 gcc -m64 -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack \

@@ -28,9 +28,14 @@ static void set_control(struct Control c) {
     write_msr(EFER, efer | (c.nxe ? EFER_NXE : 0));
 }
 
-// Builds the tables so that the leaf is at level 1, 2 or 3 and the entry above it varies too.
+static u64 *top;                            // the PML5 table, where there is one
+
+// Builds the tables so that the leaf is at level 1, 2 or 3 and the entry above it varies too. With
+// 5: the leaf is at level 1, and the PML5 entry varies.
 static void set_level(int level) {
     u64 physical = (u64)target;
+    bool is_top = level == 5;
+    if (is_top) level = 1;
     va = VA_BASE | physical;
     unsigned i3 = physical >> 30 & 511, i2 = physical >> 21 & 511, i1 = physical >> 12 & 511;
     kernel_pml4[64] = (u64)pdpt | P | W | U | A;
@@ -45,6 +50,12 @@ static void set_level(int level) {
     // The PS bit of a level-4 entry is reserved; so are a large page's address bits below its size.
     upper_reserved = reserved_high | (level == 3 ? PS : 0);
     leaf_reserved = reserved_high | (level > 1 ? (size - 1) & ~0x1fffull : 0);
+    if (is_top) {
+        va |= 1ull << 48;
+        upper = &top[1];
+        upper_base = (u64)kernel_pml4;
+        upper_reserved = reserved_high | PS;
+    }
     flush_all();
 }
 
@@ -239,6 +250,16 @@ void test_access(void) {
             all_bits(level, (struct Control){i & 1, i >> 1 & 1, i >> 2 & 1, i >> 3 & 1, 0});
         leave();
     }
+}
+
+void test_access5(u64 *pml5) {
+    prepare();
+    top = pml5;
+    begin("access below a PML5 entry");
+    for (int i = 0; i < 16; i++)
+        all_bits(5, (struct Control){i & 1, i >> 1 & 1, i >> 2 & 1, i >> 3 & 1, 0});
+    top[1] = 0;
+    leave();
 }
 
 void test_edits(void) {

@@ -3,15 +3,24 @@
 
 static void invalidate_bad(void) { invpcid(0, 1, 0x8000000000000000ull); }
 
+// What CR3 names for a PML4 table: the table, or with 5 levels one above it.
+static u64 *root_above(u64 *pml4) {
+    if (!(read_cr4() & CR4_LA57)) return pml4;
+    u64 *pml5 = new_page();
+    pml5[0] = (u64)pml4 | P | W | U;
+    return pml5;
+}
+
 // Many address spaces: each PCID sees its own; INVPCID of each type; PCIDE off and on.
 void process_contexts(void) {
     enum { SPACES = 24 };
-    u64 *roots[SPACES], *tables[SPACES], home = read_cr3();
+    u64 *pml4s[SPACES], *roots[SPACES], *tables[SPACES], home = read_cr3();
     u64 *mine[SPACES];
     for (int i = 0; i < SPACES; i++) {
-        roots[i] = new_page();
-        for (int j = 0; j < 64; j++) roots[i][j] = kernel_pml4[j];
-        struct Chain chain = new_chain(roots[i], 65);
+        pml4s[i] = new_page();
+        roots[i] = root_above(pml4s[i]);
+        for (int j = 0; j < 64; j++) pml4s[i][j] = kernel_pml4[j];
+        struct Chain chain = new_chain(pml4s[i], 65);
         tables[i] = chain.pt;
         mine[i] = new_page();
         mine[i][0] = 0x100 + i;
@@ -73,7 +82,7 @@ void process_contexts(void) {
     write_cr4(read_cr4() & ~CR4_PCIDE);
     // A root that is reused for another space after its load.
     for (int i = 0; i < SPACES; i++) {
-        put(&roots[i][65], roots[(i + 1) % SPACES][65]);
+        put(&pml4s[i][65], pml4s[(i + 1) % SPACES][65]);
         write_cr3((u64)roots[i]);
         expect_at(c.va, peek(c.va));
     }

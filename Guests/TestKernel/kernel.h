@@ -38,6 +38,7 @@ bool failed_check(void);                    // counts; true while details are st
 #define CR4_OSFXSR (1ull << 9)
 #define CR4_OSXMMEXCPT (1ull << 10)
 #define CR4_UMIP (1ull << 11)
+#define CR4_LA57 (1ull << 12)
 #define CR4_FSGSBASE (1ull << 16)
 #define CR4_PCIDE (1ull << 17)
 #define CR4_SMEP (1ull << 20)
@@ -186,5 +187,7 @@ struct Chain new_chain(u64 *pml4, int slot);
 extern u64 step;                            // test every step-th case only
 void test_access(void), test_edits(void), test_invalidation(void), test_lawful(void),
     test_memory(void);
+void test_forms(void), test_pointers(void), test_levels5(void), test_access5(u64 *pml5);
+extern u64 high_ram;                        // 16 MiB of RAM above 4 GiB, 4 MiB aligned; 0: none
 void test_exceptions(void), test_debug(void), test_privilege(void), test_segments(void);
 void test_interrupts(void), test_timers(void), test_modes(void), test_processors(void);

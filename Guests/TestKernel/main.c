@@ -20,6 +20,9 @@ static const struct {
     {"timers", test_timers},
     {"modes", test_modes},
     {"processors", test_processors},
+    {"forms", test_forms},
+    {"pointers", test_pointers},
+    {"levels5", test_levels5},
 };
 
 static bool starts(const char *s, const char *word, u64 *length) {
@@ -40,12 +43,24 @@ static bool has(const char *line, const char *word, const char **rest) {
     return false;
 }
 
+// Looks for RAM above 4 GiB in the loader's map: entries of size, base, length, type.
+static void find_high_ram(const u32 *info) {
+    if (!(info[0] & 64)) return;
+    const u8 *map = (const u8 *)(u64)info[12], *map_end = map + info[11];
+    for (; map < map_end; map += *(const u32 *)map + 4) {
+        u64 base = *(const u64 *)(map + 4), length = *(const u64 *)(map + 12);
+        u64 start = base < 1ull << 32 ? 1ull << 32 : (base + 0x3fffff) & ~0x3fffffull;
+        if (*(const u32 *)(map + 20) == 1 && start + (16 << 20) <= base + length) high_ram = start;
+    }
+}
+
 void main(u32 *info) {
     // Copied, for tests use low memory.
     static char line[512];
     if (info[0] & 4)
         for (int i = 0; i < 511 && ((char *)(u64)info[4])[i]; i++)
             line[i] = ((char *)(u64)info[4])[i];
+    find_high_ram(info);
     traps_start();
     const char *rest;
     if (has(line, "step=", &rest)) {

@@ -20,8 +20,6 @@ public enum BootError: Error, Equatable, CustomStringConvertible {
     case badImage(path: String, ImageFault)
     /// The file is a Linux kernel whose boot protocol (major << 8 | minor) is before 2.12.
     case oldBootProtocol(path: String, version: UInt16)
-    /// The file is a Linux kernel without a 64-bit entry.
-    case no64BitEntry(path: String)
     /// The Multiboot header requires features that are not there; `flags` are those bits.
     case unsupportedMultiboot(path: String, flags: UInt32)
     /// Part of the file belongs at `start..<end`, where there is no RAM or the loader's own data.
@@ -68,8 +66,6 @@ public enum BootError: Error, Equatable, CustomStringConvertible {
         case .oldBootProtocol(let path, let version):
             "\(path) has Linux boot protocol \(version >> 8).\(version & 0xff): "
                 + "give a kernel with 2.12 or later (Linux 3.8)"
-        case .no64BitEntry(let path):
-            "\(path) is a Linux kernel without a 64-bit entry: give one built for x86-64"
         case .unsupportedMultiboot(let path, let flags):
             "\(path) requires Multiboot features 0x\(String(flags, radix: 16)), "
                 + "which are not supported: give a kernel that does without"

@@ -6,6 +6,9 @@ enum BootTables {
     static let code32 = SegmentState(selector: 0x08, base: 0, limit: .max, attributes: 0xc09b)
     /// 64-bit code; Linux wants it at selector 0x10 (boot.rst, `__BOOT_CS`).
     static let code64 = SegmentState(selector: 0x10, base: 0, limit: .max, attributes: 0xa09b)
+    /// The same selector for a Linux kernel that starts in 32-bit mode.
+    static let linuxCode32 = SegmentState(
+        selector: 0x10, base: 0, limit: .max, attributes: 0xc09b)
     /// Flat data; Linux wants it at selector 0x18 (boot.rst, `__BOOT_DS`).
     static let data = SegmentState(selector: 0x18, base: 0, limit: .max, attributes: 0xc093)
     /// A busy TSS of the least size, as the PVH ABI asks for. Nobody uses what it holds.
@@ -14,15 +17,21 @@ enum BootTables {
     /// GDTR. A zero descriptor follows the TSS: in 64-bit mode it is the TSS's upper half.
     static let gdt = DescriptorTable(base: Layout.bootGDT, limit: 6 * 8 - 1)
 
-    /// Writes the descriptor table and the BIOS data that kernels look for.
-    static func writeCommon(to placement: borrowing Placement) throws(BootError) {
+    /// Writes the descriptor table, with what stands at selector 0x10.
+    static func writeDescriptors(
+        _ second: SegmentState, to placement: borrowing Placement
+    ) throws(BootError) {
         var table: [UInt8] = []
         let descriptors = [
-            0, code32.descriptor, code64.descriptor, data.descriptor, task.descriptor, 0,
+            0, code32.descriptor, second.descriptor, data.descriptor, task.descriptor, 0,
         ]
         for descriptor in descriptors { table.append(littleEndian: descriptor) }
         try placement.write(table, at: Layout.bootGDT)
+    }
 
+    /// Writes the descriptor table and the BIOS data that kernels look for.
+    static func writeCommon(to placement: borrowing Placement) throws(BootError) {
+        try writeDescriptors(code64, to: placement)
         // The BIOS data area: COM1's port at 0x400, the EBDA's segment at 0x40e, and the KiB of
         // RAM below it at 0x413.
         var area = [UInt8](repeating: 0, count: 0x100)

@@ -1,6 +1,6 @@
 /// A kernel file, told apart by its headers.
 enum GuestImage {
-    /// A Linux bzImage with a 64-bit entry.
+    /// A Linux bzImage, with a 64-bit or a 32-bit entry.
     case linux(LinuxHeader)
     /// A file with a Multiboot 1 header.
     case multiboot(MultibootHeader)

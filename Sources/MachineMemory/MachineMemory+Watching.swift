@@ -1,7 +1,8 @@
 /// Who wrote to memory.
 public enum MemoryWriter: Equatable, Sendable {
-    /// A processor's instruction or delivery of an event; `rip` is the instruction's offset in CS.
-    case processor(Int, rip: UInt64)
+    /// A processor's instruction or delivery of an event; `rip` is the instruction's offset in CS,
+    /// `retired` the count of those before it.
+    case processor(Int, rip: UInt64, retired: UInt64)
     /// A processor's page walker: A and D.
     case walker(Int)
     /// The hypervisor: A and D that it sets on a processor's behalf.

@@ -47,9 +47,21 @@ import X86
     /// Whether there are any.
     public var hasCompletedWrites: Bool { !completedWrites.isEmpty }
     /// The platform asserts INTR. Looked at between instructions when the guest allows interrupts.
-    public var interruptRequested = false { didSet { core.leaveBlock() } }
+    public var interruptRequested: Bool {
+        get { unsafe interface.pointee.interruptRequested }
+        set {
+            unsafe interface.pointee.interruptRequested = newValue
+            core.leaveBlock()
+        }
+    }
     /// The platform signals an NMI; cleared when it is delivered.
-    public var nmiRequested = false { didSet { core.leaveBlock() } }
+    public var nmiRequested: Bool {
+        get { unsafe interface.pointee.nmiRequested }
+        set {
+            unsafe interface.pointee.nmiRequested = newValue
+            core.leaveBlock()
+        }
+    }
     /// Called before each instruction while set, at the price of speed: for instruction traces.
     /// It must not run the processor.
     public var instructionObserver: ((Processor) -> Void)? {
@@ -57,10 +69,17 @@ import X86
     }
 
     /// Who is told of translations and of what ends them; nobody in an ordinary run.
-    package var observer: (any TranslationObserver)?
+    package var observer: (any TranslationObserver)? {
+        didSet { hasObserver = observer != nil }
+    }
+    /// Whether there is an observer.
+    private(set) var hasObserver = false
     /// Whether the observer is told of each use of a cached translation too. Nothing is kept in
     /// the software TLB meanwhile, at the price of speed. To be set before the first run.
-    package var observesUses = false
+    package var observesUses: Bool {
+        get { unsafe interface.pointee.observesUses }
+        set { unsafe interface.pointee.observesUses = newValue }
+    }
 
     let memory: MachineMemory
     let platform: any Platform
@@ -91,6 +110,9 @@ import X86
         var control = ControlBlock()
         var statistics = ProcessorStatistics()
         var traceProducer: UInt64 = 0
+        var interruptRequested = false
+        var nmiRequested = false
+        var observesUses = false
     }
 
     /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).

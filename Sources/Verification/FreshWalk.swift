@@ -34,9 +34,9 @@ struct FreshWalk {
     /// Whether A is set in all of them.
     private(set) var isAccessed = true
 
-    init(_ tables: TableHistory, _ address: UInt64, root: UInt64, mode: PagingMode) {
+    init(_ tables: TableHistory, _ address: UInt64, root: Root, mode: PagingMode) {
         let form = mode.form
-        var table = root
+        guard var table = root.table(address, mode) else { return }
         var page = Page(
             base: 0, shift: 0, isWritable: true, isUser: true, isExecuteDisabled: false,
             isDirty: false, isGlobal: false)

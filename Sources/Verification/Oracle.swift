@@ -76,25 +76,21 @@ public final class Oracle {
         let history = processors[processor.index]
         let mode = PagingMode(registers)
         let old = history.root
-        let root = mode.map { Self.root(registers, $0) }
+        let root = mode.map { Root(registers, $0) }
         if let root, let mode {
             // Before the old one is released, so that what both use stays.
-            tables.retain(root >> 12, TableHistory.role(mode, mode.form.topLevel), at: now)
+            let role = TableHistory.role(mode, mode.form.topLevel)
+            for table in root.tables(mode) { tables.retain(table >> 12, role, at: now) }
         }
         if let old {
-            tables.release(old.root >> 12, TableHistory.role(old.mode, old.mode.form.topLevel))
+            let role = TableHistory.role(old.mode, old.mode.form.topLevel)
+            for table in old.root.tables(old.mode) { tables.release(table >> 12, role) }
         }
         history.begin(root, mode, registers.pcid, at: now)
         counts.tables = max(counts.tables, UInt64(tables.tableCount))
         if tables.isFull {
             beLenient("more page tables than the oracle watches: what they map is not judged")
         }
-    }
-
-    /// The guest-physical address of the table where walks begin.
-    static func root(_ registers: Registers, _ mode: PagingMode) -> UInt64 {
-        mode.form == .twoLevel
-            ? registers.cr3 & 0xffff_f000 : registers.cr3 & mode.addressMask
     }
 
     private func tick() -> Moment {
@@ -189,7 +185,7 @@ extension Oracle: TranslationObserver {
                 if error & 16 != 0 { kind.insert(.fetch) }
             }
             let walk = FreshWalk(
-                tables, address, root: Self.root(registers, mode), mode: mode)
+                tables, address, root: Root(registers, mode), mode: mode)
             let expected = walk.fault(kind, registers)
             if expected != error {
                 return report(
@@ -239,7 +235,7 @@ extension Oracle: TranslationObserver {
             isDirty: translation.isDirty || translation.access.contains(.write),
             isGlobal: translation.isGlobal)
         let walk = FreshWalk(
-            tables, taken.address, root: Self.root(registers, mode), mode: mode)
+            tables, taken.address, root: Root(registers, mode), mode: mode)
         for step in walk.steps where !tables.isFaithful(step.address) {
             return report(
                 .init(

@@ -63,12 +63,49 @@ struct PagingMode: Equatable {
     var addressMask: UInt64 { ((1 << addressBits) &- 1) & ~0xfff }
 }
 
+/// Where walks begin.
+enum Root: Hashable {
+    /// The table that CR3 names, at the form's top level.
+    case table(UInt64)
+    /// The four pointer registers of PAE paging. They are loaded by operations, never by a walk,
+    /// and grant all rights.
+    case pointers(SIMD4<UInt64>)
+
+    init(_ registers: Registers, _ mode: PagingMode) {
+        switch mode.form {
+        case .twoLevel: self = .table(registers.cr3 & 0xffff_f000)
+        case .pae: self = .pointers(registers.pointers)
+        case .fourLevel, .fiveLevel: self = .table(registers.cr3 & mode.addressMask)
+        }
+    }
+
+    /// The first table of a walk for an address; nil where a pointer is not present.
+    func table(_ address: UInt64, _ mode: PagingMode) -> UInt64? {
+        switch self {
+        case .table(let base): return base
+        case .pointers(let pointers):
+            let pointer = pointers[Int(address >> 30) & 3]
+            return pointer & 1 != 0 ? pointer & mode.addressMask : nil
+        }
+    }
+
+    /// The guest-physical addresses of all first tables.
+    func tables(_ mode: PagingMode) -> [UInt64] {
+        switch self {
+        case .table(let base): [base]
+        case .pointers: (0..<4 as Range<UInt64>).compactMap { table($0 << 30, mode) }
+        }
+    }
+}
+
 /// A processor's registers that bear on translation, at one moment.
 struct Registers: Equatable {
     var cr0: UInt64
     var cr3: UInt64
     var cr4: UInt64
     var efer: UInt64
+    /// The pointer registers of PAE paging.
+    var pointers: SIMD4<UInt64>
     /// EFLAGS.AC.
     var alignmentCheck: Bool
     var addressBits: UInt64
@@ -79,6 +116,7 @@ struct Registers: Equatable {
         cr3 = processor.cr3
         cr4 = processor.cr4
         efer = processor.efer
+        pointers = processor.pointers
         alignmentCheck = processor.alignmentCheckFlag
         addressBits = min(processor.model.physicalAddressBits, 52)
         gigabytePages = processor.model.hasGigabytePages

@@ -6,7 +6,7 @@ final class ProcessorHistory {
     /// A time in which one root was loaded under one PCID and one mode.
     struct Period {
         var span: Span
-        var root: UInt64
+        var root: Root
         var mode: PagingMode
     }
 
@@ -42,7 +42,7 @@ final class ProcessorHistory {
     private var structureEndsAt: [Place: [Moment]] = [:]
     private(set) var pcid: UInt16 = 0
     /// The present root, where there is paging.
-    private(set) var root: (root: UInt64, mode: PagingMode)?
+    private(set) var root: (root: Root, mode: PagingMode)?
     private var listed = 0
     /// How much is kept.
     var recordCount: Int { listed + pageEnds.count + structureEndsAt.count }
@@ -50,7 +50,7 @@ final class ProcessorHistory {
     // MARK: What happens
 
     /// The root, the PCID or the mode is another one from now on. `root`: nil without paging.
-    func begin(_ root: UInt64?, _ mode: PagingMode?, _ pcid: UInt16, at now: Moment) {
+    func begin(_ root: Root?, _ mode: PagingMode?, _ pcid: UInt16, at now: Moment) {
         let last = (contexts[self.pcid]?.periods.count ?? 0) - 1
         if last >= 0, contexts[self.pcid]?.periods[last].span.to == .max {
             contexts[self.pcid]?.periods[last].span.to = now

@@ -155,8 +155,8 @@ struct Report {
         guard let origin else { return "from the start" }
         let when = "after \(origin.retired) instructions"
         switch origin.writer {
-        case .processor(let number, let rip):
-            return "by processor \(number) at guest code \(hex(rip)) \(when)"
+        case .processor(let number, let rip, let retired):
+            return "by processor \(number) at guest code \(hex(rip)) after \(retired) instructions"
         case .walker(let number): return "by processor \(number)'s page walker \(when)"
         case .hypervisor: return "by the hypervisor (A, D) \(when)"
         case .host: return "by a device or the loader \(when)"

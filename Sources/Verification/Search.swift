@@ -97,6 +97,12 @@ struct Search {
         var isExecuteDisabled = false
     }
 
+    /// Where walks for the address began.
+    private struct Start: Hashable {
+        var table: UInt64
+        var form: PagingForm
+    }
+
     /// An explanation, if there is one.
     mutating func run() -> Explanation? {
         if !taken.isGlobal || relaxed.contains(.global), let found = search(history.pcid) {
@@ -118,17 +124,19 @@ struct Search {
         guard let context = history.contexts[pcid] else { return nil }
         self.pcid = pcid
         let leaf = earliestLeaf
-        if leaf < tables.forgottenBefore { metUnknown = true }
+        let dropped = onlyGlobal && !tables.forgotGlobal ? 0 : tables.forgottenBefore
+        if leaf < dropped { metUnknown = true }
         let earliest =
             relaxed.isDisjoint(with: [.structures, .root])
             ? history.structureStart(before: leaf, pcid) : 0
-        if earliest < tables.forgottenBefore { metUnknown = true }
+        if earliest < dropped { metUnknown = true }
         active = []
-        var roots: [UInt64: [Span]] = [:]
-        var forms: [UInt64: PagingForm] = [:]
+        var roots: [Start: [Span]] = [:]
         for period in context.periods where period.span.to > earliest {
-            roots[period.root, default: []].append(period.span)
-            forms[period.root] = period.mode.form
+            if let table = period.root.table(taken.address, period.mode) {
+                let start = Start(table: table, form: period.mode.form)
+                roots[start, default: []].append(period.span)
+            }
             if let index = active.firstIndex(where: { $0.mode == period.mode }) {
                 let last = active[index].spans.count - 1
                 if active[index].spans[last].to == period.span.from {
@@ -142,10 +150,10 @@ struct Search {
         }
         // The latest first.
         let ordered = roots.sorted { ($0.value.last?.from ?? 0) > ($1.value.last?.from ?? 0) }
-        for (root, spans) in ordered {
-            guard let form = forms[root] else { continue }
+        for (start, spans) in ordered {
             path = []
-            if descend(form, form.topLevel, root, Self.merged(spans), Rights()) {
+            let form = start.form
+            if descend(form, form.topLevel, start.table, Self.merged(spans), Rights()) {
                 return Explanation(entries: path, pcid: pcid)
             }
         }

@@ -77,6 +77,8 @@ final class TableHistory {
     private(set) var isFull = false
     /// Before this moment versions were dropped.
     private(set) var forgottenBefore: Moment = 0
+    /// Whether there were present ones with G among them: such may be cached under any PCID.
+    private(set) var forgotGlobal = false
 
     init(_ memory: MachineMemory, _ limits: OracleLimits) {
         self.memory = memory
@@ -219,12 +221,20 @@ final class TableHistory {
     /// Drops all that is not in force.
     func forget(at now: Moment) {
         for case let table? in tables {
+            for versions in table.versions.values where !forgotGlobal {
+                forgotGlobal = versions.contains { Self.mayBeGlobal($0.value) }
+            }
             table.versions = [:]
             table.unknown = nil
         }
         left = [:]
         versionCount = 0
         forgottenBefore = now
+    }
+
+    /// Whether a quadword may hold a present entry with G.
+    private static func mayBeGlobal(_ value: UInt64) -> Bool {
+        value & 0x101 == 0x101 || value >> 32 & 0x101 == 0x101
     }
 
     // MARK: Reading

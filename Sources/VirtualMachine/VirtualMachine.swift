@@ -174,10 +174,6 @@ public final class VirtualMachine {
                 passTurn()
             case .tripleFault:
                 return .tripleFault(tripleFaultText)
-            case .unsupported(let feature):
-                return .unsupported(
-                    "\(feature), which the guest turned on at "
-                        + "\(GuestVirtualAddress(current.rip)), is not there yet")
             case .pageFault, .secondDimensionFault, .rootLoaded, .invalidatePage,
                 .invalidatePCID, .pagingModeChanged, .bufferThreshold, .bufferFull,
                 .writeCompleted:
@@ -299,8 +295,6 @@ public enum RunOutcome: Equatable, Sendable {
     case debugExit(status: UInt8)
     /// The processor shut down: a fault in delivering a double fault.
     case tripleFault(String)
-    /// The guest turned on something that the machine does not have yet.
-    case unsupported(String)
     /// `stopFlag` was set.
     case stopped
     /// The oracle found a translation that no cache could have held, or a wrong page fault.

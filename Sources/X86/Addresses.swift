@@ -41,12 +41,6 @@ extension Address {
     public var rawValue: UInt64
     @inlinable @inline(__always) public init(_ rawValue: UInt64) { self.rawValue = rawValue }
 
-    /// Whether bits 63…47 are all equal (48-bit canonical form, SDM Vol. 1 §3.3.7.1).
-    @inlinable @inline(__always)
-    public var isCanonical48: Bool {
-        (Int64(bitPattern: rawValue) << 16) >> 16 == Int64(bitPattern: rawValue)
-    }
-
     /// The index into the table at `level`, in `0..<512` of 8-byte entries (SDM Vol. 3A
     /// §4.5.4).
     @inlinable @inline(__always)

@@ -1,13 +1,15 @@
 /// An entry of a paging structure, guest's or shadow's (SDM Vol. 3A §4.5.4, Tables 4-15 to 4-20).
 ///
 /// ```
-///  63 62   59 58   53 52 51                12 11  9  8   7   6   5   4   3   2   1   0
-/// ┌──┬───────┬───────┬──┬────────────────────┬─────┬───┬───┬───┬───┬───┬───┬───┬───┬───┐
-/// │XD│ (PK)  │ ign.  │T │      address       │ ign.│ G │PS │ D │ A │PCD│PWT│U/S│R/W│ P │
-/// └──┴───────┴───────┴──┴────────────────────┴─────┴───┴───┴───┴───┴───┴───┴───┴───┴───┘
+///  63 62   59 58   54 53 52 51             12 11  9  8   7   6   5   4   3   2   1   0
+/// ┌──┬───────┬───────┬──┬──┬─────────────────┬─────┬───┬───┬───┬───┬───┬───┬───┬───┬───┐
+/// │XD│ (PK)  │ ign.  │S │T │     address     │ ign.│ G │PS │ D │ A │PCD│PWT│U/S│R/W│ P │
+/// └──┴───────┴───────┴──┴──┴─────────────────┴─────┴───┴───┴───┴───┴───┴───┴───┴───┴───┘
 /// ```
-/// T is Penumbra's traced-write indication. It lies in a bit that the processor otherwise ignores
-/// and means something only in shadow leaves, while tracing is enabled.
+/// T and S are Penumbra's. They lie in bits that the processor otherwise ignores, and mean something
+/// only in the hypervisor's entries: T, the traced-write indication, in leaves; S, by which a walk
+/// switches to the guest's own tables, in entries that name a table, where there is a second
+/// dimension.
 @frozen public struct PagingEntry: Hashable, Sendable {
     public var rawValue: UInt64
     @inlinable @inline(__always) public init(_ rawValue: UInt64) { self.rawValue = rawValue }
@@ -22,6 +24,7 @@
     public static let largeBit: UInt64 = 1 << 7
     public static let globalBit: UInt64 = 1 << 8
     public static let tracedBit: UInt64 = 1 << 52
+    public static let switchBit: UInt64 = 1 << 53
     public static let executeDisableBit: UInt64 = 1 << 63
     /// Bits 51…12, where the address of a table or a 4 KiB page stands.
     public static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
@@ -45,6 +48,8 @@
     @inlinable @inline(__always) public var isGlobal: Bool { has(Self.globalBit) }
     /// T, the traced-write indication; meaningful in shadow leaves.
     @inlinable @inline(__always) public var isTraced: Bool { has(Self.tracedBit) }
+    /// S, the switch to the guest's tables; meaningful in shadow entries that name a table.
+    @inlinable @inline(__always) public var isSwitch: Bool { has(Self.switchBit) }
     /// XD.
     @inlinable @inline(__always) public var isExecuteDisabled: Bool { has(Self.executeDisableBit) }
 
@@ -95,15 +100,15 @@
     public var rawValue: UInt32
     @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
     /// P: the fault was a protection violation, not a missing translation.
-    public static let present = PageFaultError(rawValue: 1 << 0)
+    @inlinable public static var present: PageFaultError { PageFaultError(rawValue: 1 << 0) }
     /// W/R.
-    public static let write = PageFaultError(rawValue: 1 << 1)
+    @inlinable public static var write: PageFaultError { PageFaultError(rawValue: 1 << 1) }
     /// U/S: the access was a user-mode access.
-    public static let user = PageFaultError(rawValue: 1 << 2)
+    @inlinable public static var user: PageFaultError { PageFaultError(rawValue: 1 << 2) }
     /// RSVD: a reserved bit was set in an entry that the walk used.
-    public static let reserved = PageFaultError(rawValue: 1 << 3)
+    @inlinable public static var reserved: PageFaultError { PageFaultError(rawValue: 1 << 3) }
     /// I/D: the access was an instruction fetch (set only where NX or SMEP is in use).
-    public static let fetch = PageFaultError(rawValue: 1 << 4)
+    @inlinable public static var fetch: PageFaultError { PageFaultError(rawValue: 1 << 4) }
 }
 
 /// What an access needs of a translation.
@@ -111,11 +116,11 @@
     public var rawValue: UInt8
     @inlinable @inline(__always) public init(rawValue: UInt8) { self.rawValue = rawValue }
     /// The access writes (a read-modify-write counts as a write from its start).
-    public static let write = AccessKind(rawValue: 1)
+    @inlinable public static var write: AccessKind { AccessKind(rawValue: 1) }
     /// The access fetches an instruction.
-    public static let fetch = AccessKind(rawValue: 2)
+    @inlinable public static var fetch: AccessKind { AccessKind(rawValue: 2) }
     /// The access is made with user rights (CPL 3, and not an implicit supervisor access).
-    public static let user = AccessKind(rawValue: 4)
+    @inlinable public static var user: AccessKind { AccessKind(rawValue: 4) }
     /// The access is an implicit supervisor access (descriptor tables, TSS): SMAP ignores AC.
-    public static let implicit = AccessKind(rawValue: 8)
+    @inlinable public static var implicit: AccessKind { AccessKind(rawValue: 8) }
 }

@@ -19,7 +19,7 @@ extension ProcessorModel {
         case tscAdjust = "tsc_adjust"
         case smep, erms, invpcid, rdseed, smap
         // Leaf 7, ECX.
-        case umip, rdpid
+        case umip, la57, rdpid
         // Leaf 7, EDX.
         case speculationControl = "spec_ctrl"
         case stibp
@@ -78,6 +78,7 @@ extension ProcessorModel {
             case .rdseed: (.leaf7EBX, 18)
             case .smap: (.leaf7EBX, 20)
             case .umip: (.leaf7ECX, 2)
+            case .la57: (.leaf7ECX, 16)
             case .rdpid: (.leaf7ECX, 22)
             case .speculationControl: (.leaf7EDX, 26)
             case .stibp: (.leaf7EDX, 27)
@@ -107,7 +108,8 @@ extension ProcessorModel {
         /// Whether it is implemented but not part of a model, to be asked for by `+name`.
         package var isOptional: Bool {
             switch self {
-            case .rdrand, .rdseed, .rdpid, .tscAdjust, .erms: true
+            // With la57 Linux uses five levels, whether it needs the room or not.
+            case .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57: true
             default: false
             }
         }
@@ -116,6 +118,7 @@ extension ProcessorModel {
         package var prerequisite: Feature? {
             switch self {
             case .xsaveopt: .xsave
+            case .pse36: .pse
             case .ssse3: .sse3
             case .sse41: .ssse3
             case .sse42: .sse41

@@ -149,7 +149,8 @@ extension ProcessorModel {
         // Level 2: 1 MiB, 16 ways, 64-byte lines.
         case 0x8000_0006: CPUIDResult(ecx: 1024 << 16 | 8 << 12 | 64)
         case 0x8000_0007: CPUIDResult(edx: word(.extended7EDX))
-        case 0x8000_0008: CPUIDResult(eax: UInt32(physicalAddressBits) | 48 << 8)
+        case 0x8000_0008:
+            CPUIDResult(eax: UInt32(physicalAddressBits) | (has(.la57) ? 57 : 48) << 8)
         default: CPUIDResult()
         }
     }

@@ -83,7 +83,6 @@ struct MachineRun {
         case .reset: "reset"
         case .debugExit(let status): "debug exit \(status)"
         case .tripleFault: "triple fault"
-        case .unsupported: "unsupported"
         case .stopped: "stopped"
         case .unlawful(let violation): "unlawful: \(violation.rule.rawValue)"
         }
@@ -99,9 +98,6 @@ struct MachineRun {
             return .success
         case .debugExit(let status):
             return ExitStatus(rawValue: Int32(status))
-        case .unsupported(let text):
-            StandardStreams.report(text)
-            return .failure
         case .tripleFault(let text):
             StandardStreams.report("the guest's processor shut down: \(text)")
             return .tripleFault

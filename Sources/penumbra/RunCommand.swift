@@ -81,10 +81,12 @@ struct RunCommand: ParsableCommand {
     @Option(
         help: .init(
             """
-            The memory-virtualization technique: bare, unsync, nested, \
-            trap[,refill=on|off][,stop=WRITES|never], or traced[,indication=entry|frame]\
-            [,record=address|value|mask][,capacity=BYTES][,threshold=RECORDS][,coalesce=N]\
-            [,elide=on|off][,refill=on|off][,levels=all|leaf][,stop=WRITES|never]. Default: traced.
+            The memory-virtualization technique: bare, unsync, nested, trap, agile or traced. \
+            Parameters follow it, as in traced,record=mask,elide=on. Of trap: refill=on|off, \
+            stop=WRITES|never. Of traced: these, indication=entry|frame, \
+            record=address|value|mask, capacity=BYTES, threshold=RECORDS, coalesce=N, \
+            elide=on|off, levels=all|leaf. Of agile: writes=N, quiet=ROOTLOADS. \
+            Default: traced.
             """, valueName: "technique"),
         transform: Technique.init(parsing:))
     var mmu: Technique?

@@ -94,7 +94,7 @@ import X86
             .emptyFile(path: "f"), .fileTooLarge(path: "f", limit: 1),
             .truncated(path: "f", needed: 2, actual: 1), .unknownFormat(path: "f"),
             .noEntryProtocol(path: "f"), .badImage(path: "f", .noSegments),
-            .oldBootProtocol(path: "f", version: 0x204), .no64BitEntry(path: "f"),
+            .oldBootProtocol(path: "f", version: 0x204),
             .unsupportedMultiboot(path: "f", flags: 8), .noRAM(path: "f", start: 0, end: 1),
             .overlap(path: "f", address: 1), .doesNotFit(path: "f", bytes: 1, limit: 1),
         ]

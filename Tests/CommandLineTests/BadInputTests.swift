@@ -129,8 +129,11 @@ extension CommandLineTests {
 
         @Test(
             arguments: [
-                "agile", "", "bare,capacity=64K", "traced,capacity=5000", "traced,capacity=2048",
+                "adaptive", "agile,writes=0", "agile,depth=1", "", "bare,capacity=64K",
+                "traced,capacity=5000", "traced,capacity=2048",
                 "traced,capacity=4M", "traced,coalesce=9", "traced,threshold=x", "traced,speed=1",
+                "traced,record=mask,coalesce=1", "traced,elide=on,elide=on", "trap,elide=on",
+                "traced,threshold=513", "traced,stop=0",
             ])
         func `an unknown technique or parameter is refused`(technique: String) throws {
             expectError(try Program.run("run", "--mmu=\(technique)"), status: 64, "--mmu")

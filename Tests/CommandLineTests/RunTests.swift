@@ -57,6 +57,24 @@ extension CommandLineTests {
             #expect(try #require(ledger["execution"]?["instructions"]) > 20)
         }
 
+        @Test func `a violation under --verify has its own status and lines`() throws {
+            let kernel = URL(filePath: #filePath).deletingLastPathComponent()
+                .appending(path: "../../Guests/.fetched/testkernel.elf").standardized.path
+            let sound = try Program.run(
+                "run", "--verify", "--kernel", kernel, "--append", "lawful step=200", "--mmu",
+                "bare", "--device", "isa-debug-exit,iobase=0xf4")
+            #expect(sound.ending == .exited(1))
+            #expect(sound.errors.contains("--verify: judged"))
+            let faulty = try Program.run(
+                "run", "--verify", "--kernel", kernel, "--append", "lawful step=200", "--mmu",
+                "bare", "--hardware", "erratum=cached-not-accessed", "--device",
+                "isa-debug-exit,iobase=0xf4")
+            #expect(faulty.ending == .exited(4))
+            #expect(
+                faulty.errors.contains(
+                    "unlawful translation: an entry whose A is clear is never cached\n  taken"))
+        }
+
         @Test func `a triple fault has its own status and line`() throws {
             let folder = try Scratch()
             let kernel = try folder.file("triple.elf", SmallGuest.tripleFault)

@@ -13,9 +13,10 @@ struct CoherenceTests {
 
     @Test(
         "a changed entry takes effect at INVLPG, and not through a stale translation after it",
-        arguments: TestMachine.policies)
-    func change(policy: Policy) throws {
-        let machine = try M(policy: policy)
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func change(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let page = machine.page
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
         let entry = machine.entryAddress(page, .table)
@@ -42,9 +43,10 @@ struct CoherenceTests {
 
     @Test(
         "a non-leaf entry is stale no longer than until any INVLPG, whatever its address",
-        arguments: TestMachine.policies)
-    func nonLeaf(policy: Policy) throws {
-        let machine = try M(policy: policy)
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func nonLeaf(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let page = machine.page
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
         machine.edit(machine.entryAddress(page, .directory), 0)
@@ -55,9 +57,10 @@ struct CoherenceTests {
 
     @Test(
         "writes below a table are applied before an entry that leads to it becomes present",
-        arguments: TestMachine.policies)
-    func descendantsFirst(policy: Policy) throws {
-        let machine = try M(policy: policy)
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func descendantsFirst(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let page = machine.page
         let alias = page + 1 << 30
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
@@ -69,9 +72,12 @@ struct CoherenceTests {
         machine.verify()
     }
 
-    @Test("an entry that has become present needs no flush", arguments: TestMachine.policies)
-    func becamePresent(policy: Policy) throws {
-        let machine = try M(policy: policy)
+    @Test(
+        "an entry that has become present needs no flush", arguments: TestMachine.policies,
+        PagingForm.allCases)
+    func becamePresent(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let page = machine.page
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
         let other = page + 0x1000
@@ -83,14 +89,15 @@ struct CoherenceTests {
 
     @Test(
         "an entry written in halves is read as what it is in the end",
-        arguments: TestMachine.policies)
-    func halves(policy: Policy) throws {
-        let machine = try M(policy: policy)
+        arguments: TestMachine.policies, [PagingForm.pae, .fourLevel, .fiveLevel])
+    func halves(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let page = machine.page
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
         let entry = machine.entryAddress(page, .table)
-        machine.write(M.directMap + entry, half: UInt32(b | M.all | M.accessed))
-        machine.write(M.directMap + entry + 4, half: 0x8000_0000)
+        machine.write(machine.directMap + entry, half: UInt32(b | M.all | M.accessed))
+        machine.write(machine.directMap + entry + 4, half: 0x8000_0000)
         machine.invalidatePage(page)
         #expect(machine.reach(page) == b)
         #expect(machine.fault(page, .fetch) == [.present, .fetch])
@@ -99,9 +106,10 @@ struct CoherenceTests {
 
     @Test(
         "what a device writes into a page table is applied when it is told",
-        arguments: TestMachine.policies)
-    func deviceWrites(policy: Policy) throws {
-        let machine = try M(policy: policy)
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func deviceWrites(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let page = machine.page
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)
         let entry = GuestPhysicalAddress(machine.entryAddress(page, .table))
@@ -120,8 +128,8 @@ struct CoherenceTests {
         let machine = try M()
         let table = machine.newTable() << 12
         // The cache holds a writable, untraced, large translation of the coming table.
-        machine.write(M.directMap + table, a | M.all)
-        #expect(machine.cache[(M.directMap + table) >> 12]?.traced == false)
+        machine.write(machine.directMap + table, a | M.all)
+        #expect(machine.cache[(machine.directMap + table) >> 12]?.traced == false)
         machine.poke(machine.entryAddress(page, .directory), table | M.all)
         #expect(machine.reach(page) == a)
         machine.edit(table, b | M.all)
@@ -130,8 +138,8 @@ struct CoherenceTests {
         #expect(machine.reach(page) == b)
         // A second table in the same, now split, large page: a 4 KiB translation to shoot down.
         let second = machine.newTable() << 12
-        machine.write(M.directMap + second, a | M.all)
-        #expect(machine.cache[(M.directMap + second) >> 12]?.traced == false)
+        machine.write(machine.directMap + second, a | M.all)
+        #expect(machine.cache[(machine.directMap + second) >> 12]?.traced == false)
         machine.poke(machine.entryAddress(page + 2 << 20, .directory), second | M.all)
         #expect(machine.reach(page + 2 << 20) == a)
         machine.edit(second, b | M.all)
@@ -144,7 +152,7 @@ struct CoherenceTests {
     func readAfterTracing() throws {
         let machine = try M()
         let table = machine.newTable() << 12
-        machine.write(M.directMap + table, a | M.all)
+        machine.write(machine.directMap + table, a | M.all)
         machine.poke(machine.entryAddress(page, .directory), table | M.all)
         // The last moment at which another processor can write unrecorded.
         machine.atInvalidation = { machine.poke(table, self.b | M.all | M.accessed) }
@@ -203,16 +211,17 @@ struct CoherenceTests {
 
     @Test(
         "write-protecting every entry of a table in use does not end it",
-        arguments: TestMachine.policies)
-    func protectAll(policy: Policy) throws {
-        let machine = try M(policy: policy)
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func protectAll(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let page = machine.page
         for index in 0..<512 as Range<UInt64> {
             machine.poke(map: page + index << 12, to: a + index << 12, M.all | M.dirty)
             #expect(machine.reach(page + index << 12, .write) == a + index << 12)
         }
         let table = machine.entryAddress(page, .table)
         for index in 0..<512 as Range<UInt64> {
-            let entry = table + index * 8
+            let entry = table + index * form.entryBytes
             machine.edit(entry, machine.peek(entry) & ~M.writable)
         }
         machine.invalidatePage(page + 511 << 12)
@@ -273,9 +282,10 @@ struct CoherenceTests {
 
     @Test(
         "a permission taken away ends every writable translation at the next operation",
-        arguments: TestMachine.policies)
-    func revoke(policy: Policy) throws {
-        let machine = try M(policy: policy)
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func revoke(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let page = machine.page
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page, .write) == a)
         let entry = machine.entryAddress(page, .table)
@@ -288,10 +298,10 @@ struct CoherenceTests {
 
     @Test(
         "INVLPG drops every fragment of a large page that is split in the shadow",
-        arguments: TestMachine.policies)
-    func fragments(policy: Policy) throws {
-        let machine = try M(policy: policy)
-        let window: UInt64 = 0x50_0000_0000
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func fragments(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let window = machine.window
         machine.poke(map: window, to: 0, M.all, .directory)
         // The root's frame lies in it, so it is split.
         for offset in 0..<8 as Range<UInt64> {
@@ -372,9 +382,10 @@ struct CoherenceTests {
 
     @Test(
         "what a link makes reachable is not older than the link",
-        arguments: TestMachine.policies)
-    func linkedLater(policy: Policy) throws {
-        let machine = try M(policy: policy)
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func linkedLater(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let page = machine.page
         let other: UInt64 = 0x1000
         machine.poke(map: page, to: a, M.all)
         machine.poke(map: page + other, to: a, M.all)
@@ -436,9 +447,10 @@ struct CoherenceTests {
 
     @Test(
         "a page fault ends what is cached for its page, though it permits other accesses",
-        arguments: TestMachine.policies)
-    func faultEnds(policy: Policy) throws {
-        let machine = try M(policy: policy)
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func faultEnds(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let page = machine.page
         machine.poke(map: page, to: a, M.present | M.writable)
         #expect(machine.reach(page) == a)
         machine.edit(machine.entryAddress(page, .table), 0)

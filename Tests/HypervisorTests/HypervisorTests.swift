@@ -141,7 +141,7 @@ struct HypervisorTests {
     @Test("exits that are not memory virtualization's go back to the board, and are counted")
     func exits() throws {
         let (_, _, hypervisor) = try machine(.traced(.standard))
-        for exit in [Exit.limit, .halted, .stopped, .tripleFault, .unsupported(.paePaging)] {
+        for exit in [Exit.limit, .halted, .stopped, .tripleFault] {
             #expect(!hypervisor.handle(exit, processor: 0))
         }
         let drains: [(Exit, DrainCause)] = [

@@ -11,6 +11,11 @@ struct TechniqueTests {
         for stop in stops {
             for refill in [false, true] { all.append(.trap(.init(refill: refill, stop: stop))) }
         }
+        for writes in [1, 2, 65_536] as [UInt64] {
+            for quiet in [1, 64, 1_000_000] as [UInt64] {
+                all.append(.agile(try NestingParameters(writes: writes, quiet: quiet)))
+            }
+        }
         for record in TraceFormat.allCases {
             let sizes: [(UInt64?, UInt64?)] = [(nil, nil), (4096, 1), (2 << 20, 0), (8192, 256)]
             for (capacity, threshold) in sizes {
@@ -42,6 +47,10 @@ struct TechniqueTests {
         #expect(Set(all.map(\.description)).count == all.count)
         #expect(try Technique(parsing: "traced") == .traced(.standard))
         #expect(try Technique(parsing: "trap") == .trap(.standard))
+        #expect(try Technique(parsing: "agile") == .agile(.standard))
+        #expect(
+            try Technique(parsing: "agile,quiet=7").description
+                == "agile,writes=\(NestingParameters.standard.writes),quiet=7")
         #expect(
             try Technique(parsing: "traced,stop=9,refill=on,capacity=8192,record=value")
                 == Technique(parsing: "traced,record=value,capacity=8192,refill=on,stop=9"))
@@ -67,10 +76,24 @@ struct TechniqueTests {
     @Test(
         "what is no technique is refused with one line that says what is allowed",
         arguments: [
-            ("turbo", "unknown technique 'turbo': give bare, trap, unsync, traced or nested"),
-            ("", "unknown technique '': give bare, trap, unsync, traced or nested"),
+            (
+                "turbo",
+                "unknown technique 'turbo': give bare, trap, unsync, traced, nested or agile"
+            ),
+            ("", "unknown technique '': give bare, trap, unsync, traced, nested or agile"),
             ("bare,x=1", "technique bare takes no parameters, not 'x'"),
             ("nested,", "technique nested takes no parameters, not ''"),
+            ("agile,depth=1", "technique agile takes writes and quiet, not 'depth'"),
+            ("agile,", "technique agile takes writes and quiet, not ''"),
+            ("agile,writes=1,writes=2", "writes is given twice: give it once"),
+            ("agile,writes=0", "writes cannot be '0': give a count of writes from 1 to 65536"),
+            (
+                "agile,writes=65537",
+                "writes cannot be '65537': give a count of writes from 1 to 65536"
+            ),
+            ("agile,writes=8k", "writes cannot be '8k': give a decimal number"),
+            ("agile,quiet", "quiet cannot be '': give a decimal number"),
+            ("agile,quiet=0", "quiet cannot be '0': give a count of root loads from 1 to 1000000"),
             ("trap,elide=on", "technique trap takes refill and stop, not 'elide'"),
             (
                 "traced,depth=1",

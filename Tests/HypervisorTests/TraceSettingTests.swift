@@ -52,7 +52,7 @@ struct TraceSettingTests {
         let entry = machine.entryAddress(page, .table)
         machine.edit(entry, 0)
         machine.edit(entry, b | M.all)
-        machine.write(M.directMap + entry, half: UInt32(b | M.all | M.accessed))
+        machine.write(machine.directMap + entry, half: UInt32(b | M.all | M.accessed))
         machine.invalidatePage(page)
         #expect(machine.mmu.ledger.valuesSuperseded == 2)
         #expect(machine.reach(page) == b)
@@ -111,7 +111,7 @@ struct TraceSettingTests {
     func refillWithoutExecuteDisable() throws {
         let machine = try machine("traced,refill=on")
         machine.mode.efer &= ~EFER.executeDisableEnable
-        machine.mmu.dropAll()
+        machine.cache.removeAll()
         machine.load()
         machine.poke(map: page, to: a, M.all)
         #expect(machine.reach(page) == a)

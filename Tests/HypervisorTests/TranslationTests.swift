@@ -11,11 +11,11 @@ struct TranslationTests {
 
     @Test(
         "two large pages with the same frame and different rights share what they are split into",
-        arguments: TestMachine.policies)
-    func sharedSplit(policy: Policy) throws {
-        let machine = try M(policy: policy)
-        let first: UInt64 = 0x50_0000_0000
-        let second = first + 2 << 20
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func sharedSplit(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let first = machine.window
+        let second = first + form.entrySpan(.directory)
         machine.poke(map: first, to: 0, M.present | M.user | M.dirty, .directory)
         machine.poke(map: second, to: 0, M.present | M.writable | M.dirty, .directory)
         #expect(machine.reach(first + 0x5000, .user) == 0x5000)
@@ -54,9 +54,12 @@ struct TranslationTests {
         machine.verify("cut off")
     }
 
-    @Test("CR0.WP, SMEP and SMAP bind at the next access, with nothing remade")
-    func liveControls() throws {
-        let machine = try M()
+    @Test(
+        "CR0.WP, SMEP and SMAP bind at the next access, with nothing remade",
+        arguments: PagingForm.allCases)
+    func liveControls(form: PagingForm) throws {
+        let machine = try M(form: form)
+        let page = machine.page
         machine.poke(map: page, to: a, M.present | M.user)
         #expect(machine.reach(page, .user) == a)
         #expect(machine.fault(page, .write) == [.present, .write])
@@ -131,15 +134,21 @@ struct TranslationTests {
         machine.verify()
     }
 
-    @Test("P and RSVD of an error code come from the guest's tables")
-    func errorCodes() throws {
-        let machine = try M()
+    @Test(
+        "P and RSVD of an error code come from the guest's tables",
+        arguments: PagingForm.allCases)
+    func errorCodes(form: PagingForm) throws {
+        let machine = try M(form: form)
+        let page = machine.page
         machine.poke(map: page, to: a, M.present)
         // The shadow has nothing at all yet, but the guest's page is there.
         #expect(machine.fault(page, [.user, .write]) == [.present, .user, .write])
         #expect(machine.fault(page + 0x1000, .user) == .user)
-        machine.poke(machine.entryAddress(page + 0x2000, .table), 1 << 45 | a | M.all)
-        #expect(machine.fault(page + 0x2000, .write) == [.present, .reserved, .write])
+        let next = page + form.entrySpan(.directory)
+        machine.poke(
+            machine.entryAddress(next, .directory),
+            M.large | M.all | (form == .twoLevel ? 1 << 21 : 1 << 13))
+        #expect(machine.fault(next, .write) == [.present, .reserved, .write])
         machine.verify()
     }
 
@@ -167,14 +176,14 @@ struct TranslationTests {
         #expect(machine.reach(page) == a)
         #expect(machine.reach(page + 1 << 30 + 0x3_0000) == 0x3_0000)
         machine.mode.efer &= ~EFER.executeDisableEnable
-        machine.mmu.dropAll()
+        machine.cache.removeAll()
         machine.load()
         #expect(machine.fault(page) == [.present, .reserved])
         // I/D needs NXE or SMEP.
         #expect(machine.fault(page, .fetch) == [.present, .reserved])
         machine.mode.efer |= EFER.executeDisableEnable
         machine.mode.hasGigabytePages = false
-        machine.mmu.dropAll()
+        machine.cache.removeAll()
         machine.load()
         #expect(machine.fault(page + 1 << 30) == [.present, .reserved])
         #expect(machine.reach(page) == a)
@@ -183,14 +192,16 @@ struct TranslationTests {
 
     @Test(
         "A is set on the way, D at the first write and not before, even with CR0.WP clear",
-        arguments: TestMachine.policies)
-    func accessedAndDirty(policy: Policy) throws {
-        let machine = try M(policy: policy)
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func accessedAndDirty(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let page = machine.page
         machine.poke(map: page, to: a, M.all)
         let entry = machine.entryAddress(page, .table)
         #expect(machine.reach(page) == a)
         #expect(machine.peek(entry) & (M.accessed | M.dirty) == M.accessed)
-        for level in [PageLevel.directory, .directoryPointer, .pml4] {
+        let top: PageLevel = form == .pae ? .directory : form.topLevel
+        for level in PageLevel.allCases where level > .table && level <= top {
             #expect(machine.peek(machine.entryAddress(page, level)) & M.accessed != 0)
         }
         machine.mode.cr0 &= ~CR0.writeProtect
@@ -208,10 +219,10 @@ struct TranslationTests {
 
     @Test(
         "D of a large page that is split is set once, at the first write to any part",
-        arguments: TestMachine.policies)
-    func dirtySplit(policy: Policy) throws {
-        let machine = try M(policy: policy)
-        let window: UInt64 = 0x50_0000_0000
+        arguments: TestMachine.policies, PagingForm.allCases)
+    func dirtySplit(policy: Policy, form: PagingForm) throws {
+        let machine = try M(policy: policy, form: form)
+        let window = machine.window
         machine.poke(map: window, to: 0, M.all | M.global, .directory)
         let entry = machine.entryAddress(window, .directory)
         #expect(machine.reach(window + 0x3000) == 0x3000)
@@ -225,14 +236,18 @@ struct TranslationTests {
         machine.verify()
     }
 
-    @Test("pages without RAM lead to the device's machine address, with no further exit")
-    func devices() throws {
-        let machine = try M()
+    @Test(
+        "pages without RAM lead to the device's machine address, with no further exit",
+        arguments: PagingForm.allCases)
+    func devices(form: PagingForm) throws {
+        let machine = try M(form: form)
+        let page = machine.page
+        let next = page + form.entrySpan(.directory)
         let device: UInt64 = 0xfee0_0000
         machine.poke(map: page, to: device, M.present | M.writable)
-        machine.poke(map: page + 2 << 20, to: 0xc000_0000, M.present | M.writable, .directory)
+        machine.poke(map: next, to: 0xc000_0000, M.present | M.writable, .directory)
         #expect(machine.reach(page + 0x30, .write) == device + 0x30)
-        #expect(machine.reach(page + 2 << 20 + 0x12_3000) == 0xc012_3000)
+        #expect(machine.reach(next + 0x12_3000) == 0xc012_3000)
         let faults = machine.mmu.ledger.hiddenFaults
         #expect(machine.reach(page + 0x40, .write) == device + 0x40)
         #expect(machine.mmu.ledger.hiddenFaults == faults)
@@ -249,26 +264,33 @@ struct TranslationTests {
         machine.verify()
     }
 
-    @Test("a 2 MiB page over less RAM is split, so that its frames can be traced")
-    func partialDirectory() throws {
-        let machine = try M(guestBytes: 5 << 20)
+    @Test(
+        "a 2 MiB page over less RAM is split, so that its frames can be traced",
+        arguments: PagingForm.allCases)
+    func partialDirectory(form: PagingForm) throws {
+        let machine = try M(guestBytes: 5 << 20, form: form)
+        let page = machine.page
+        let next = page + form.entrySpan(.directory)
         machine.poke(map: page, to: 4 << 20, M.all, .directory)
         #expect(machine.reach(page + 0xf_f000, .write) == 0x4f_f000)
         #expect(machine.reach(page + 0x10_0000, .write) == 0x50_0000)
         machine.verify("split")
         // The last frame of RAM becomes a table, and is then written through that page.
         machine.poke(0x4f_f000, a | M.all)
-        machine.poke(machine.entryAddress(page + 2 << 20, .directory), 0x4f_f000 | M.all)
-        #expect(machine.reach(page + 2 << 20) == a)
+        machine.poke(machine.entryAddress(next, .directory), 0x4f_f000 | M.all)
+        #expect(machine.reach(next) == a)
         machine.write(page + 0xf_f000, a + 0x1000 | M.all)
         machine.invalidatePage(0)
-        #expect(machine.reach(page + 2 << 20) == a + 0x1000)
+        #expect(machine.reach(next) == a + 0x1000)
         machine.verify("traced")
     }
 
-    @Test("without paging, guest-physical addresses translate to themselves")
-    func identity() throws {
-        let machine = try M()
+    @Test(
+        "without paging, guest-physical addresses translate to themselves",
+        arguments: PagingForm.allCases)
+    func identity(form: PagingForm) throws {
+        let machine = try M(form: form)
+        let page = machine.page
         let cr0 = machine.mode.cr0
         machine.mode.cr0 &= ~CR0.paging
         machine.cache.removeAll()

@@ -56,13 +56,15 @@ import VirtualMachine
         #expect(traced.ledger.shadowPagesLive > 0)
     }
 
-    @Test("Linux works alike under trap, unsync and nested")
+    @Test("Linux works alike under trap, unsync, nested and agile")
     func otherTechniques() async throws {
-        async let first = Task { (try Self.boot("bare"), try Self.boot("trap")) }.value
+        async let first = Task {
+            (try Self.boot("bare"), try Self.boot("trap"), try Self.boot("agile"))
+        }.value
         async let second = Task { (try Self.boot("unsync"), try Self.boot("nested")) }.value
-        let ((bare, trap), (unsync, nested)) = try await (first, second)
+        let ((bare, trap, agile), (unsync, nested)) = try await (first, second)
         #expect(bare.outcome == .poweredOff)
-        for other in [trap, unsync, nested] {
+        for other in [trap, unsync, nested, agile] {
             #expect(other.outcome == .poweredOff)
             #expect(other.digest == bare.digest)
             #expect(other.console == bare.console)
@@ -74,6 +76,9 @@ import VirtualMachine
         #expect(unsync.ledger.exits[.tableWrite] < trap.ledger.exits[.tableWrite] / 2)
         #expect(nested.ledger.exits.sum == nested.ledger.exits[.secondDimensionFault])
         #expect(nested.ledger.walkReferences > bare.ledger.walkReferences)
+        #expect(agile.ledger.tablesNested > 1000 && agile.ledger.tablesReturned > 10)
+        #expect(agile.ledger.exits[.tableWrite] < trap.ledger.exits[.tableWrite] / 5)
+        #expect(agile.ledger.exits[.invalidatePage] == 0)
     }
 
     @Test("Linux works alike under every setting of the traced-write facility")

@@ -60,18 +60,6 @@ import VirtualMachine
         #expect(text.contains("0x"))
     }
 
-    @Test("32-bit paging, which is not there yet, is named", arguments: ["bare", "traced"])
-    func twoLevelPaging(technique: String) throws {
-        // mov eax, cr0; bts eax, 31; mov cr0, eax
-        let run = try Self.run(
-            [0x0f, 0x20, 0xc0, 0x0f, 0xba, 0xe8, 31, 0x0f, 0x22, 0xc0], technique: technique)
-        guard case .unsupported(let text) = run.outcome else {
-            Issue.record("\(run.outcome)")
-            return
-        }
-        #expect(text.contains("2-level"))
-    }
-
     @Test(
         "a halted guest that nothing can wake waits for its stop flag",
         arguments: ["bare", "traced"])

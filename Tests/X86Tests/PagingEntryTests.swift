@@ -55,13 +55,6 @@ import X86
         }
     }
 
-    @Test func `addresses are canonical up to bit 47 and from the top down`() {
-        #expect(GuestVirtualAddress(0x7fff_ffff_ffff).isCanonical48)
-        #expect(!GuestVirtualAddress(0x8000_0000_0000).isCanonical48)
-        #expect(!GuestVirtualAddress(0xffff_7fff_ffff_ffff).isCanonical48)
-        #expect(GuestVirtualAddress(0xffff_8000_0000_0000).isCanonical48)
-    }
-
     @Test func `an address splits into four indices and an offset`() {
         let address = GuestVirtualAddress(1 << 39 | 2 << 30 | 3 << 21 | 4 << 12 | 5)
         #expect(address.index(at: .pml4) == 1)

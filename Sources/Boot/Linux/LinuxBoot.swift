@@ -1,6 +1,6 @@
 import X86
 
-/// Loads a bzImage by the 64-bit boot protocol.
+/// Loads a bzImage by the 64-bit boot protocol, or the 32-bit one where the kernel is for that.
 ///
 /// The protected-mode part goes to the address that it prefers: from a lower one it would move
 /// itself there, and it needs the same memory then. The real-mode part is not used; its header
@@ -24,9 +24,15 @@ enum LinuxBoot {
         try placement.write(
             zeroPage(file, header, memoryBytes: request.memoryBytes, initrd: initrd),
             at: Layout.zeroPage)
-        try BootTables.writePageTables(to: placement)
-
-        var state = BootState.long64(entry: header.preferredAddress &+ entryOffset)
+        var state: BootState
+        if header.has64BitEntry {
+            try BootTables.writePageTables(to: placement)
+            state = .long64(entry: header.preferredAddress &+ entryOffset)
+        } else {
+            try BootTables.writeDescriptors(BootTables.linuxCode32, to: placement)
+            state = .protected32(entry: header.preferredAddress)
+            state.code = BootTables.linuxCode32
+        }
         state[.rsi] = Layout.zeroPage
         return state
     }

@@ -32,10 +32,12 @@ struct LinuxHeader {
     }
 
     /// XLF_KERNEL_64: the entry at offset 0x200 of the protected-mode part is there.
-    static let has64BitEntry: UInt16 = 1 << 0
+    static let entry64: UInt16 = 1 << 0
     /// The first version that has `xloadflags`.
     static let leastVersion: UInt16 = 0x20c
 
+    /// Whether the kernel starts in 64-bit mode; others start in 32-bit protected mode.
+    let has64BitEntry: Bool
     /// The bytes of the header in the file.
     let headerRange: Range<Int>
     /// The bytes of the protected-mode part in the file.
@@ -69,7 +71,7 @@ struct LinuxHeader {
         headerRange = try file.range(
             at: Offset.setupSectors, count: min(end, Offset.limit) - Offset.setupSectors)
         let flags = try file.load(UInt16.self, at: Offset.xloadflags)
-        guard flags & Self.has64BitEntry != 0 else { throw .no64BitEntry(path: file.path) }
+        has64BitEntry = flags & Self.entry64 != 0
 
         // 0 means 4, for kernels long gone; the boot sector comes on top.
         let sectors = try file.load(UInt8.self, at: Offset.setupSectors)
@@ -77,7 +79,7 @@ struct LinuxHeader {
         let paragraphs = UInt64(try file.load(UInt32.self, at: Offset.systemSize))
         // The last paragraph may be incomplete. Beyond it may lie a signature.
         try file.range(at: start, count: max(paragraphs * 16, 16) - 15)
-        // The 64-bit entry has to be in the file.
+        // The entry has to be in the file, whichever it is.
         try file.range(at: start, count: LinuxBoot.entryOffset + 1)
         kernelRange = Int(start)..<file.bytes.count
 

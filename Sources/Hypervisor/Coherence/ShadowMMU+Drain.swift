@@ -37,6 +37,12 @@ extension ShadowMMU {
         flushInvalidations()
     }
 
+    /// A drain that finds every buffer empty.
+    package func drainNothing(cause: DrainCause) {
+        ledger.drains[cause] &+= 1
+        ledger.emptyDrains &+= 1
+    }
+
     /// Takes `count` consumed records off what the processors see as pending. Locked, among
     /// processors.
     package func consumed(_ count: UInt64) {
@@ -58,9 +64,10 @@ extension ShadowMMU {
             if tables.isRAM(frame) {
                 let machine = MachineFrame(tables.firstGuestFrame &+ frame)
                 for cache in caches { cache.codeChanged(in: machine) }
+                endWatch(frame)
                 while address < next && isTraced(frame) {
-                    syncEntry(frame, Int(address >> 3) & 511)
-                    heat(frame, Int(address >> 3) & 511, weight: 1)
+                    syncEntry(frame, Int(address >> 3) & 511, refills: policy.refills)
+                    heat(frame, Int(address >> 3) & 511, size: 3)
                     address &+= 8
                 }
             }
@@ -122,7 +129,7 @@ extension ShadowMMU {
         for record in records {
             let frame = record >> 12 &- tables.firstGuestFrame
             // An earlier one of them may have ended the frame's use as a table.
-            if isTraced(frame) { wasWritten(frame, record) }
+            if isTraced(frame) { wasWritten(frame, record) } else { endWatch(frame) }
         }
         flushInvalidations()
     }
@@ -131,97 +138,111 @@ extension ShadowMMU {
     private func wasWritten(_ frame: UInt64, _ record: UInt64) {
         let index = Int(record >> 3) & 511
         ledger.entriesReread &+= 1
-        syncEntry(frame, index)
-        // Kernels write page tables 8 bytes at a time, or 1 to clear a bit; nobody stores halves
-        // of entries in 4-level paging in the long run.
-        let size = record & 7
-        heat(frame, index, weight: size == 3 || size == 0 ? 1 : 4)
+        syncEntry(frame, index, refills: policy.refills)
+        heat(frame, index, size: record & 7)
     }
 
     /// The lowest level at which a guest frame is shadowed as a table; nil: it is none.
     func lowestLevel(_ frame: UInt64) -> TableLevel? {
         guard isTraced(frame) else { return nil }
-        if findIndirect(frame, .table) != nil { return .table }
-        if findIndirect(frame, .directory) != nil { return .directory }
-        if findIndirect(frame, .directoryPointer) != nil { return .directoryPointer }
-        if findIndirect(frame, .pml4) != nil { return .pml4 }
-        return findIndirect(frame, .pml5) != nil ? .pml5 : nil
+        var lowest = PageLevel.pml5
+        var page = frames[Int(frame)].shadows
+        while page != 0 {
+            lowest = min(lowest, pages[page].level)
+            page = pages[page].next
+        }
+        switch lowest {
+        case .table: return .table
+        case .directory: return .directory
+        case .directoryPointer: return .directoryPointer
+        case .pml4: return .pml4
+        case .pml5: return .pml5
+        }
     }
 
     // MARK: One entry
 
-    /// Brings every shadow entry that derives from one guest entry up to date: one frame may be
-    /// used as a table at several levels.
-    func syncEntry(_ frame: UInt64, _ index: Int) {
-        if let page = onlyShadow(frame) {
-            return syncSlot(
-                slot(page, index), pages[page].level,
-                PagingEntry(tables.guestEntry(frame, index)))
-        }
-        for level in PageLevel.allCases {
-            // Looked up each time: a level's update may drop another level's page.
-            guard let page = findIndirect(frame, level) else { continue }
-            syncSlot(slot(page, index), level, PagingEntry(tables.guestEntry(frame, index)))
+    /// Brings every shadow entry that derives from one quadword of a guest frame up to date: the
+    /// frame may be used as a table at several levels and in several forms, and the quadword may
+    /// be two entries. `refills`: a leaf is installed where the guest entry asks for one; otherwise
+    /// nothing becomes present.
+    func syncEntry(_ frame: UInt64, _ quadword: Int, refills: Bool = false) {
+        guard tables.isRAM(frame) else { return }
+        var page = frames[Int(frame)].shadows
+        search: while page != 0 {
+            let dropped = dropCount
+            for index in pages[page].indices(ofQuadword: quadword) {
+                syncSlot(page, index, refills)
+                if dropCount != dropped {
+                    // The list may not be what it was. Each time there are fewer pages.
+                    page = frames[Int(frame)].shadows
+                    continue search
+                }
+            }
+            page = pages[page].next
         }
     }
 
-    /// The shadow page of a frame that is used as a table at one level, as nearly all are.
-    private func onlyShadow(_ frame: UInt64) -> UInt32? {
-        guard tables.isRAM(frame) else { return nil }
-        let page = frames[Int(frame)].shadows
-        return page != 0 && pages[page].next == 0 ? page : nil
+    private func syncSlot(_ owner: UInt32, _ index: Int, _ refills: Bool) {
+        if syncPresent(owner, index) || refills && refill(owner, index) { return }
+        let slot = slot(owner, index)
+        if shadowEntry(slot).isPresent {
+            clear(slot)
+            ledger.entriesDropped &+= 1
+        }
     }
 
-    private func syncSlot(_ slot: UInt32, _ level: PageLevel, _ guest: PagingEntry) {
+    /// Brings a present shadow entry up to date, if the guest entry still stands for the same frame
+    /// or table.
+    /// - Returns: false where it does not, or where the shadow entry is not present.
+    private func syncPresent(_ owner: UInt32, _ index: Int) -> Bool {
+        let slot = slot(owner, index)
         let shadow = shadowEntry(slot)
-        guard shadow.isPresent else {
-            _ = refill(slot, level, guest)
-            return
-        }
+        let level = pages[owner].level
+        guard shadow.isPresent else { return false }
         let isLeaf = shadow.isLeaf(at: level)
         if policy.defects.contains(isLeaf ? .forgetsGlobalPages : .keepsUpperLevels),
             !isLeaf || shadow.isGlobal
         {
-            return
+            return true
         }
-        switch meaning(guest, level) {
-        case .table(let frame, let rights) where !isLeaf:
-            let page = child(shadow)
+        switch meaning(owner, index) {
+        case .table(let frame, _, let rights) where !isLeaf:
+            // Role and quadrant are those that the link was made with: they follow from the
+            // page's own and from the index.
+            let page = child(slot, shadow)
             if !pages[page].isDirect && pages[page].guestFrame == frame {
                 _ = setLink(slot, page, rights)
-                return
+                return true
             }
         case .page(let frame, let rights) where isLeaf:
             if guestFrame(shadow, level) == frame {
                 _ = setLeaf(slot, level, frame, rights)
-                return
+                return true
             }
         case .page(let frame, let rights):
-            let page = child(shadow)
+            let page = child(slot, shadow)
             let state = pages[page]
             if let below = level.below, state.isDirect, state.guestFrame == frame,
                 state.flags == Self.splitRole(frame, below, rights).flags
             {
                 _ = setLink(slot, page, rights)
-                return
+                return true
             }
-        case .table, .none: break
+        case .table, .registers, .none: break
         }
-        if refill(slot, level, guest) { return }
-        clear(slot)
-        ledger.entriesDropped &+= 1
+        return false
     }
 
     /// Makes a slot the leaf that its guest entry stands for, as a processor might by speculation:
-    /// the entry is present, accessed and well-formed, and the table that holds it is watched. No
-    /// walk of the guest's tables has found XD permitted. Only leaves are refilled: what leads to a
-    /// table waits for the walk that makes or finds its shadow.
+    /// the entry is present, accessed and well-formed, and the table that holds it is watched. Only
+    /// leaves are refilled: what leads to a table waits for the walk that makes or finds its shadow.
     /// - Returns: whether it did.
-    private func refill(_ slot: UInt32, _ level: PageLevel, _ guest: PagingEntry) -> Bool {
-        guard policy.refills, hasExecuteDisable || !guest.isExecuteDisabled,
-            case .page(let frame, let rights) = meaning(guest, level), canMapLarge(frame, level)
+    private func refill(_ owner: UInt32, _ index: Int) -> Bool {
+        let level = pages[owner].level
+        guard case .page(let frame, let rights) = meaning(owner, index), canMapLarge(frame, level)
         else { return false }
-        _ = setLeaf(slot, level, frame, rights)
+        _ = setLeaf(slot(owner, index), level, frame, rights)
         ledger.entriesRefilled &+= 1
         return true
     }
@@ -230,8 +251,7 @@ extension ShadowMMU {
 
     /// What the writes to a shadow page's guest table may amount to between two uses. To drop a
     /// page costs the refilling of its present entries; a page that is written more often than
-    /// some multiple of these is most likely zeroed, or holds data by now.
-    /// Nil: never.
+    /// some multiple of these is most likely zeroed, or holds data by now. Nil: never.
     func heatLimit(_ page: ShadowPage) -> UInt32? {
         switch policy.stop {
         case .writes(let number): number &+ 4 &* UInt32(page.present)
@@ -240,29 +260,68 @@ extension ShadowMMU {
     }
 
     /// Counts a write against the shadow pages of a frame, and drops those that had too many.
-    private func heat(_ frame: UInt64, _ index: Int, weight: UInt32) {
-        let guest = PagingEntry(tables.guestEntry(frame, index))
-        if let page = onlyShadow(frame) { return heat(page, guest, weight) }
-        for level in PageLevel.allCases {
-            // Looked up each time: to drop one may drop another.
-            if let page = findIndirect(frame, level) { heat(page, guest, weight) }
+    /// `size`: as in a record.
+    ///
+    /// Of a 2-level table it counts against the quadrant that it concerns; where that is gone,
+    /// against the others, which would be recorded for ever.
+    private func heat(_ frame: UInt64, _ quadword: Int, size: UInt64) {
+        var outcome = addHeat(frame, quadword, size, toConcerned: true)
+        if !outcome.found { outcome = addHeat(frame, quadword, size, toConcerned: false) }
+        guard outcome.isOver else { return }
+        var page = frames[Int(frame)].shadows
+        while page != 0 {
+            if isTooHot(page) && !liveRoots.contains(page) {
+                drop(page)
+                ledger.shadowPagesDropped &+= 1
+                ledger.shadowPagesAbandoned &+= 1
+                // The list is not what it was.
+                page = frames[Int(frame)].shadows
+            } else {
+                page = pages[page].next
+            }
         }
     }
 
-    private func heat(_ page: UInt32, _ guest: PagingEntry, _ weight: UInt32) {
-        // Present, but not by any meaning that an entry can have here: data.
-        let isGarbage =
-            guest.isPresent
-            && guest.reservedBits(
-                at: pages[page].level, physicalAddressBits: physicalAddressBits,
-                executeDisable: false, gigabytePages: hasGigabytePages)
-                & ~PagingEntry.executeDisableBit != 0
-        pages[page].heat &+= isGarbage ? 8 : weight
-        guard let limit = heatLimit(pages[page]), pages[page].heat > limit,
-            !liveRoots.contains(page)
-        else { return }
-        drop(page)
-        ledger.shadowPagesDropped &+= 1
-        ledger.shadowPagesAbandoned &+= 1
+    private func isTooHot(_ page: UInt32) -> Bool {
+        guard let limit = heatLimit(pages[page]) else { return false }
+        return pages[page].heat > limit
+    }
+
+    /// - Returns: whether there is such a page, and whether one has had too much.
+    private func addHeat(
+        _ frame: UInt64, _ quadword: Int, _ size: UInt64, toConcerned isConcerned: Bool
+    ) -> (found: Bool, isOver: Bool) {
+        var found = false
+        var isOver = false
+        var page = frames[Int(frame)].shadows
+        while page != 0 {
+            let state = pages[page]
+            if state.indices(ofQuadword: quadword).isEmpty != isConcerned {
+                found = true
+                pages[page].heat &+= weight(state, quadword, size)
+                isOver = isOver || isTooHot(page)
+            }
+            page = state.next
+        }
+        return (found, isOver)
+    }
+
+    /// What one write counts. Kernels write page tables an entry or two at a time, or 1 byte to
+    /// clear a bit; 8-byte entries of 32-bit guests by halves too.
+    private func weight(_ page: ShadowPage, _ quadword: Int, _ size: UInt64) -> UInt32 {
+        let rules = page.role.rules
+        let isTwoLevel = rules.form == .twoLevel
+        for number in 0..<(isTwoLevel ? 2 : 1) {
+            let index = isTwoLevel ? quadword * 2 + number : quadword
+            let entry = tables.guestEntry(page.guestFrame, index, rules.form)
+            // Present, but not by any meaning that an entry can have here: data.
+            if entry.isPresent
+                && rules.reservedBits(entry, at: page.level) & ~PagingEntry.executeDisableBit != 0
+            {
+                return 8
+            }
+        }
+        let is32Bit = rules.form == .twoLevel || rules.form == .pae
+        return size == 3 || size == 0 || is32Bit && size == 2 ? 1 : 4
     }
 }

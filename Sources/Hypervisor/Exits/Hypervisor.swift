@@ -12,7 +12,8 @@ import X86
 /// `Policy` says both. Under `bare` the processor walks the guest's own tables and nothing exits.
 /// Under `traced` it walks `ShadowMMU`'s tables, and each coherency-inducing operation exits to
 /// have the guest write buffers drained. Under `trap` it walks them too, and each write to a guest
-/// table exits instead; under `unsync`, of a table of the lowest level only the first. Under
+/// table exits instead; under `unsync`, of a table of the lowest level only the first; under `agile`
+/// until there were many, from when on the processor walks that table itself. Under
 /// `nested` the processor walks the guest's tables, and `ShadowMMU` holds the second dimension,
 /// which is the identity map that a guest without paging has for a shadow.
 ///
@@ -26,7 +27,7 @@ import X86
 /// while hypervisor.handle(processor.run(until: limit), processor: 0) {}
 /// ```
 ///
-/// *Caveats.* One host thread at a time. 4-level paging only, as the processor.
+/// *Caveats.* One host thread at a time.
 public final class Hypervisor {
     /// How memory is virtualized.
     public let technique: Technique
@@ -130,7 +131,7 @@ public final class Hypervisor {
     /// Answers an exit of processor number `processor`.
     /// - Returns: true where the guest goes on; false where the exit is none of memory
     ///   virtualization's, and the board's to answer (`limit`, `halted`, `stopped`,
-    ///   `tripleFault`, `unsupported`).
+    ///   `tripleFault`).
     public func handle(_ exit: Exit, processor: Int) -> Bool {
         // Model: step L1. No processor runs until this returns.
         adoptElidedRoots()
@@ -139,7 +140,7 @@ public final class Hypervisor {
         defer { if let reason { exits[reason] &+= 1 } }
         if isIgnored(exit, processor) { return true }
         switch exit {
-        case .limit, .halted, .stopped, .tripleFault, .unsupported:
+        case .limit, .halted, .stopped, .tripleFault:
             return false
         case .pageFault(let address, let access):
             if !policy.defects.contains(.skipsDrainAtFault) { drain(.pageFault) }
@@ -147,8 +148,14 @@ public final class Hypervisor {
             case .tableWrite, .unsynced: reason = .tableWrite
             case .hidden, .injected, .none: break
             }
-        case .secondDimensionFault(let address, _):
-            mmu?.resolveSecondDimension(address, processor: processor)
+        case .secondDimensionFault(let address, let access):
+            switch mmu?.resolveSecondDimension(address, access) {
+            case .tableWrite:
+                reason = .tableWrite
+                processors[processor].control.completesProtectedWrites = true
+            case .unsynced: reason = .tableWrite
+            case .hidden, .injected, .none: break
+            }
         case .rootLoaded:
             drain(.rootLoaded)
             resyncAll()
@@ -160,10 +167,10 @@ public final class Hypervisor {
         case .invalidatePCID:
             drain(.invalidatePCID)
             resyncAll()
-        case .pagingModeChanged(let cr0, _, let efer):
+        case .pagingModeChanged(let cr0, _, _):
             drain(.pagingModeChanged)
             resyncAll()
-            pagingModeChanged(from: cr0, efer, processor)
+            pagingModeChanged(from: cr0, processor)
         case .bufferThreshold:
             drain(.bufferThreshold)
         case .bufferFull:
@@ -212,7 +219,7 @@ public final class Hypervisor {
 
     /// Whether any processor has written records that are not drained yet.
     package var hasPendingRecords: Bool {
-        zip(rings, processors).contains { $0.consumer != $1.traceProducer }
+        processors.contains { $0.control.trace.isEnabled && $0.tracePending != 0 }
     }
 
     // MARK: Exits
@@ -237,6 +244,7 @@ public final class Hypervisor {
 
     private func drain(_ cause: DrainCause, _ number: Int? = nil) {
         guard let mmu, policy.trace != nil else { return }
+        if !hasPendingRecords { return mmu.drainNothing(cause: cause) }
         for index in rings.indices {
             if policy.defects.contains(.skipsOtherRings), number != nil, index != number {
                 continue
@@ -283,7 +291,7 @@ public final class Hypervisor {
         let resolution = mmu.resolve(address, access, processor.guestMode, processor: number)
         switch resolution {
         case .hidden, .tableWrite, .unsynced:
-            processor.control.paging = .shadow(root: mmu.liveRoot(processor: number))
+            setRoot(mmu, number)
             // Where the step meets a hidden fault on its way, it goes on completing.
             if resolution == .tableWrite { processor.control.completesProtectedWrites = true }
         case .injected(let error):
@@ -295,21 +303,26 @@ public final class Hypervisor {
 
     private func loadRoot(_ number: Int) {
         guard let mmu else { return }
-        let root = mmu.loadRoot(processor: number, mode: processors[number].guestMode)
-        processors[number].control.paging = .shadow(root: root)
+        _ = mmu.loadRoot(processor: number, mode: processors[number].guestMode)
+        setRoot(mmu, number)
     }
 
-    private func pagingModeChanged(from cr0: UInt64, _ efer: UInt64, _ number: Int) {
+    /// Has a processor walk the live root.
+    private func setRoot(_ mmu: ShadowMMU, _ number: Int) {
+        let root = mmu.liveRoot(processor: number)
+        let top = mmu.liveTop(processor: number)
+        processors[number].control.paging =
+            policy.nesting == nil
+            ? .shadow(root: root, top: top)
+            : .agile(root: root, second: mmu.secondDimension(), top: top)
+    }
+
+    private func pagingModeChanged(from cr0: UInt64, _ number: Int) {
         guard let mmu else { return }
-        let processor = processors[number]
         mmu.forgetRoots(processor: number)
-        if (efer ^ processor.efer) & EFER.executeDisableEnable != 0 {
-            // XD is a right on one side of the change, and a reserved bit on the other.
-            mmu.dropAll()
-            for other in processors.indices where other != number { loadRoot(other) }
-        }
         loadRoot(number)
         // Without paging no tables are cached; with a shadow, the identity map may be.
+        let processor = processors[number]
         if (cr0 ^ processor.cr0) & CR0.paging != 0 { processor.invalidateAll() }
     }
 }
@@ -323,7 +336,6 @@ extension ExitReason {
             case .halted: .halted
             case .stopped: .stopped
             case .tripleFault: .tripleFault
-            case .unsupported: .unsupported
             case .pageFault: .pageFault
             case .secondDimensionFault: .secondDimensionFault
             case .rootLoaded: .rootLoaded
@@ -345,8 +357,9 @@ extension Processor {
     /// What of the processor's present state decides how a translation is made.
     var guestMode: GuestMode {
         GuestMode(
-            cr0: cr0, cr3: cr3, cr4: cr4, efer: efer, alignmentCheck: alignmentCheckFlag,
-            physicalAddressBits: model.physicalAddressBits,
+            cr0: cr0, cr3: cr3, cr4: cr4, efer: efer, pointers: pointers,
+            alignmentCheck: alignmentCheckFlag,
+            physicalAddressBits: pagingRules?.physicalAddressBits ?? model.physicalAddressBits,
             hasGigabytePages: model.hasGigabytePages)
     }
 }

@@ -69,6 +69,12 @@ public struct Ledger: Equatable, Sendable, BitwiseCopyable {
     public var tablesResynced: UInt64 = 0
     /// Entries of unsynced tables that were read again alone.
     public var entriesResynced: UInt64 = 0
+    /// Tables that such writes made nested: the processor walks them itself.
+    public var tablesNested: UInt64 = 0
+    /// Nested tables that were taken back into the shadow, since they were quiet or became roots.
+    public var tablesReturned: UInt64 = 0
+    /// Writes that exited to tell that a nested table is not quiet.
+    public var watchesEnded: UInt64 = 0
 
     // Page faults
 

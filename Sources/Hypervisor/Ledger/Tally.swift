@@ -46,7 +46,6 @@ public enum ExitReason: String, TallyKey {
     case pagingModeChanged = "paging-mode-changed"
     case bufferThreshold = "buffer-threshold"
     case bufferFull = "buffer-full"
-    case unsupported = "unsupported"
     /// A page-fault exit that was a write to a protected guest page table.
     case tableWrite = "table-write"
     case secondDimensionFault = "second-dimension-fault"
@@ -65,9 +64,8 @@ public enum ExitReason: String, TallyKey {
         case .pagingModeChanged: 8
         case .bufferThreshold: 9
         case .bufferFull: 10
-        case .unsupported: 11
-        case .tableWrite: 12
-        case .secondDimensionFault: 13
+        case .tableWrite: 11
+        case .secondDimensionFault: 12
         }
     }
 }

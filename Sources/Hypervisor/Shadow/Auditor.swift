@@ -30,6 +30,11 @@ package enum Violation: Equatable, Sendable {
     case leakedPages(live: UInt64, listed: UInt64, free: UInt64)
     /// An unsynced frame is not in the list at its place, or is no table of the lowest level alone.
     case wrongUnsync(frame: UInt64)
+    /// A nested frame is not in the list at its place, is no table, or is a root; or a frame is
+    /// watched and not nested.
+    case wrongNesting(frame: UInt64)
+    /// The shadow page of a nested table has entries.
+    case nestedEntries(page: UInt32)
     /// Invalidations were left undone.
     case pendingInvalidations
 }
@@ -49,7 +54,7 @@ struct Auditor {
     init(_ mmu: ShadowMMU) { self.mmu = mmu }
 
     mutating func audit() -> [Violation] {
-        if mmu.pendingAll || !mmu.pendingAddresses.isEmpty {
+        if mmu.pendingAll || mmu.pendingCount != 0 {
             violations.append(.pendingInvalidations)
         }
         readLists()
@@ -57,13 +62,18 @@ struct Auditor {
         for slot in listed.keys where !mmu.shadowEntry(slot).isPresent {
             violations.append(.wrongLists(slot: slot))
         }
-        for root in mmu.liveRoots where root != 0 {
-            if mmu.pages[root].levelNumber != 4 { violations.append(.deadRoot(page: root)) }
+        for root in mmu.liveRoots.indices.map({ mmu.liveRoots[$0] }) where root != 0 {
+            let state = mmu.pages[root]
+            let top: UInt8 = !state.isDirect && state.role.form == .fiveLevel ? 5 : 4
+            if state.levelNumber != top || state.parents != 0 {
+                violations.append(.deadRoot(page: root))
+            }
         }
         checkTraceCounts()
         checkFrameTables()
         checkKnownRoots()
         checkUnsynced()
+        checkNested()
         checkPool()
         return violations
     }
@@ -92,7 +102,8 @@ struct Auditor {
                 let level = mmu.pages[mmu.page(ofSlot: slot)].level
                 let entry = mmu.shadowEntry(slot)
                 let belongs =
-                    entry.isPresent && !entry.isLeaf(at: level) && mmu.child(entry) == page
+                    entry.isPresent && !entry.isLeaf(at: level)
+                    && mmu.child(slot, entry) == page
                 guard note(slot, previous, belongs) else { break }
                 previous = slot
                 slot = mmu.links[slot].next
@@ -114,14 +125,18 @@ struct Auditor {
 
     private mutating func check(_ page: UInt32) {
         let state = mmu.pages[page]
-        let found =
-            state.isDirect
-            ? mmu.findDirect(
-                DirectRole(
-                    baseFrame: state.guestFrame, level: state.level,
-                    isDirty: state.flags & ShadowPage.dirty != 0,
-                    isGlobal: state.flags & ShadowPage.global != 0))
-            : mmu.findIndirect(state.guestFrame, state.level)
+        let found: UInt32? =
+            if state.isDirect {
+                mmu.findDirect(
+                    DirectRole(
+                        baseFrame: state.guestFrame, level: state.level,
+                        isDirty: state.flags & ShadowPage.dirty != 0,
+                        isGlobal: state.flags & ShadowPage.global != 0))
+            } else if state.isUpper {
+                mmu.findUpper(mmu.directories[page], state.level, state.role)
+            } else {
+                mmu.findIndirect(state.guestFrame, state.level, state.role)
+            }
         if found != page { violations.append(.lostPage(page: page)) }
         var present = 0
         for index in 0..<512 {
@@ -137,10 +152,19 @@ struct Auditor {
             }
             if isLeaf { checkTrace(slot, entry, state.level) }
             // What an unsynced table says is not owed before it is read again.
-            if !state.isDirect && mmu.frames[Int(state.guestFrame)].unsynced != 0 { continue }
-            checkMeaning(slot, entry, state, index)
+            if !state.isDirect && !state.isUpper
+                && mmu.frames[Int(state.guestFrame)].unsynced != 0
+            {
+                continue
+            }
+            checkMeaning(slot, entry, page, index)
         }
         if present != Int(state.present) { violations.append(.wrongCount(page: page)) }
+        if !state.isDirect && !state.isUpper && present != 0
+            && mmu.frames[Int(state.guestFrame)].nested != 0
+        {
+            violations.append(.nestedEntries(page: page))
+        }
     }
 
     private mutating func checkTrace(_ slot: UInt32, _ entry: PagingEntry, _ level: PageLevel) {
@@ -169,7 +193,8 @@ struct Auditor {
     private func expectedMark(_ frame: UInt64) -> Mark {
         let levels = tableLevels(frame)
         if levels.isEmpty { return .none }
-        if mmu.frames[Int(frame)].unsynced != 0 { return .noneSmall }
+        let state = mmu.frames[Int(frame)]
+        if state.unsynced != 0 || state.nested != 0 && !state.isWatched { return .noneSmall }
         if exits(levels) { return .exits }
         return mmu.policy.trace?.indication == .frame ? .none : .recordsByLeaf
     }
@@ -193,27 +218,15 @@ struct Auditor {
     }
 
     private mutating func checkMeaning(
-        _ slot: UInt32, _ entry: PagingEntry, _ state: ShadowPage, _ index: Int
+        _ slot: UInt32, _ entry: PagingEntry, _ page: UInt32, _ index: Int
     ) {
         let rights =
             PagingEntry.writableBit | PagingEntry.userBit | PagingEntry.executeDisableBit
         let inLeaf = rights | PagingEntry.dirtyBit | PagingEntry.globalBit
+        let state = mmu.pages[page]
         let level = state.level
-        let guest: PagingEntry
-        if state.isDirect {
-            // What a guest entry would say that maps this part of memory.
-            let frame = state.guestFrame + UInt64(index) * (level.entrySpan / pageSize)
-            guest = PagingEntry(
-                frame << 12 | PagingEntry.presentBit | PagingEntry.accessedBit
-                    | PagingEntry.writableBit | PagingEntry.userBit
-                    | (state.flags & ShadowPage.dirty != 0 ? PagingEntry.dirtyBit : 0)
-                    | (state.flags & ShadowPage.global != 0 ? PagingEntry.globalBit : 0)
-                    | (level == .table ? 0 : PagingEntry.largeBit))
-        } else {
-            guest = PagingEntry(mmu.tables.guestEntry(state.guestFrame, index))
-        }
-        let isGuestLeaf = guest.isLeaf(at: level) || (state.isDirect && level == .pml4)
-        var isRight = guest.isPresent && guest.isAccessed
+        let guest = expectation(page, index)
+        var isRight = guest.isValid
         if entry.isLeaf(at: level) {
             var entry = entry
             // T and no D: a dirty page whose frame is protected.
@@ -221,32 +234,51 @@ struct Auditor {
                 entry = PagingEntry(entry.rawValue | PagingEntry.dirtyBit)
             }
             isRight =
-                isRight && isGuestLeaf && entry.rawValue & inLeaf == guest.rawValue & inLeaf
-                && mmu.guestFrame(entry, level) << 12 == guest.leafBase(at: level)
+                isRight && guest.isLeaf && entry.rawValue & inLeaf == guest.bits & inLeaf
+                && mmu.guestFrame(entry, level) == guest.frame
         } else {
-            let page = mmu.child(entry)
-            guard page > 0, page < mmu.firstUnused, mmu.pages[page].isInUse,
-                mmu.pages[page].levelNumber == state.levelNumber &- 1
+            let childPage = mmu.child(slot, entry)
+            guard childPage > 0, childPage < mmu.firstUnused, mmu.pages[childPage].isInUse,
+                mmu.pages[childPage].levelNumber == state.levelNumber &- 1
             else {
                 violations.append(.badLink(slot: slot))
                 return
             }
-            let child = mmu.pages[page]
+            let child = mmu.pages[childPage]
             isRight =
-                isRight && entry.rawValue & rights == guest.rawValue & rights
-                && child.isDirect == isGuestLeaf
-            if isGuestLeaf {
+                isRight && entry.rawValue & rights == guest.bits & rights
+                && child.isDirect == guest.isLeaf
+            // Of a nested table, the processor is led to the guest's.
+            let isNested =
+                !child.isDirect && !child.isUpper
+                && mmu.frames[Int(child.guestFrame)].nested != 0
+            let target =
+                isNested
+                ? (mmu.tables.firstGuestFrame + child.guestFrame) << 12
+                : mmu.address(of: childPage)
+            isRight =
+                isRight && entry.isSwitch == isNested && entry.addressField == target
+            if guest.isLeaf {
                 isRight =
-                    isRight && child.guestFrame << 12 == guest.leafBase(at: level)
-                    && (child.flags & ShadowPage.dirty != 0) == guest.isDirty
-                    && (child.flags & ShadowPage.global != 0) == guest.isGlobal
+                    isRight && child.guestFrame == guest.frame
+                    && (child.flags & ShadowPage.dirty != 0)
+                        == (guest.bits & PagingEntry.dirtyBit != 0)
+                    && (child.flags & ShadowPage.global != 0)
+                        == (guest.bits & PagingEntry.globalBit != 0)
+            } else if state.isUpper && level == .pml4 {
+                isRight =
+                    isRight && child.isUpper && child.role == state.role
+                    && mmu.directories[childPage] == mmu.directories[page]
             } else {
-                isRight = isRight && child.guestFrame << 12 == guest.addressField
+                isRight =
+                    isRight && !child.isUpper && child.guestFrame == guest.frame
+                    && child.role.rawValue & ~0x60 == state.role.rawValue & ~0x60
+                    && child.role.quadrant == guest.quadrant
             }
         }
         if !isRight {
             violations.append(
-                .wrongEntry(slot: slot, shadow: entry.rawValue, guest: guest.rawValue))
+                .wrongEntry(slot: slot, shadow: entry.rawValue, guest: guest.bits))
         }
     }
 
@@ -312,15 +344,43 @@ struct Auditor {
         for frame in 0..<Int(mmu.tables.frameLimit) {
             let place = Int(mmu.frames[frame].unsynced)
             if place == 0 { continue }
-            let page = mmu.frames[frame].shadows
-            let isAlone =
-                page != 0 && mmu.pages[page].levelNumber == 1 && mmu.pages[page].next == 0
-            if !isAlone || place > mmu.unsynced.count || Int(mmu.unsynced[place - 1]) != frame {
+            var page = mmu.frames[frame].shadows
+            var isLowest = page != 0
+            while page != 0 {
+                isLowest = isLowest && mmu.pages[page].levelNumber == 1
+                page = mmu.pages[page].next
+            }
+            if !isLowest || place > mmu.unsynced.count || Int(mmu.unsynced[place - 1]) != frame {
                 violations.append(.wrongUnsync(frame: UInt64(frame)))
             }
         }
         for frame in mmu.unsynced where mmu.frames[Int(frame)].unsynced == 0 {
             violations.append(.wrongUnsync(frame: UInt64(frame)))
+        }
+    }
+
+    private mutating func checkNested() {
+        for frame in 0..<Int(mmu.tables.frameLimit) {
+            let state = mmu.frames[frame]
+            let place = Int(state.nested)
+            if place == 0 {
+                if state.isWatched { violations.append(.wrongNesting(frame: UInt64(frame))) }
+                continue
+            }
+            var isRoot = false
+            var page = state.shadows
+            while page != 0 {
+                isRoot = isRoot || mmu.pages[page].isRoot
+                page = mmu.pages[page].next
+            }
+            if state.shadows == 0 || isRoot || place > mmu.nested.count
+                || Int(mmu.nested[place - 1]) != frame
+            {
+                violations.append(.wrongNesting(frame: UInt64(frame)))
+            }
+        }
+        for frame in mmu.nested where mmu.frames[Int(frame)].nested == 0 {
+            violations.append(.wrongNesting(frame: UInt64(frame)))
         }
     }
 

@@ -10,19 +10,21 @@ enum GuestWalk: Equatable {
 }
 
 extension ShadowMMU {
-    /// Walks the guest's tables for an access, by the x86 rules (SDM Vol. 3A §4.5–4.8).
+    /// Walks the guest's tables, of whichever form, for an access, by the x86 rules (SDM Vol. 3A
+    /// §4.3–4.8).
     ///
     /// A is set in a table's entry when the walk goes through it, even where it ends in a fault
     /// below; in the leaf, together with D, once the access is permitted: as the processor's own
     /// walker does, so that `bare` and the shadow techniques leave the same bits.
     func walkGuest(
-        _ address: GuestVirtualAddress, _ access: AccessKind, _ mode: GuestMode
+        _ address: GuestVirtualAddress, _ access: AccessKind, _ mode: GuestMode,
+        _ rules: PagingRules
     ) -> GuestWalk {
         var madeDirty = false
         // Each restart follows a change of an entry by someone else, or by this walk's own use of
         // one entry at two levels; the latter sets one more bit every time.
         for _ in 0..<32 {
-            switch walkOnce(address, access, mode, &madeDirty) {
+            switch walkOnce(address, access, mode, rules, &madeDirty) {
             case .some(let result): return result
             case .none: continue
             }
@@ -34,28 +36,37 @@ extension ShadowMMU {
 
     private func walkOnce(
         _ address: GuestVirtualAddress, _ access: AccessKind, _ mode: GuestMode,
-        _ madeDirty: inout Bool
+        _ rules: PagingRules, _ madeDirty: inout Bool
     ) -> GuestWalk? {
-        var table = mode.rootFrame
-        var level = PageLevel.pml4
+        let form = rules.form
+        var table = mode.rootFrame(rules)
+        var level = form.topLevel
+        if form == .pae {
+            // From the registers, whose reserved bits were looked at when they were loaded; a
+            // pointer holds no rights, and no A.
+            let pointer = PagingEntry(mode.pointers[form.index(address, at: .directoryPointer)])
+            guard pointer.isPresent else { return .fault(Self.errorCode(access, mode, [])) }
+            table = rules.tableBase(pointer) >> 12
+            level = .directory
+        }
         var writable = true
         var user = true
         var executeDisable = false
         while true {
-            let index = address.index(at: level)
-            let entry = PagingEntry(tables.guestEntry(table, index))
+            let index = form.index(address, at: level)
+            let entry = tables.guestEntry(table, index, form)
             guard entry.isPresent else { return .fault(Self.errorCode(access, mode, [])) }
-            // A table without RAM reads as all ones; with 52 address bits these would be valid.
-            if !tables.isRAM(table) || mode.reservedBits(entry, at: level) != 0 {
+            // A table without RAM reads as all ones; in some forms these would be valid.
+            if !tables.isRAM(table) || rules.reservedBits(entry, at: level) != 0 {
                 return .fault(Self.errorCode(access, mode, [.present, .reserved]))
             }
             writable = writable && entry.isWritable
             user = user && entry.isUser
             executeDisable = executeDisable || entry.isExecuteDisabled
-            if !entry.isLeaf(at: level), let below = level.below {
+            if !rules.isLeaf(entry, at: level), let below = level.below {
                 let accessed = entry.rawValue | PagingEntry.accessedBit
-                guard setBits(table, index, entry, accessed) else { return nil }
-                table = mode.address(entry.rawValue) >> 12
+                guard setBits(table, index, form, entry, accessed) else { return nil }
+                table = rules.tableBase(entry) >> 12
                 level = below
                 continue
             }
@@ -65,10 +76,10 @@ extension ShadowMMU {
             else { return .fault(Self.errorCode(access, mode, .present)) }
             var wanted = entry.rawValue | PagingEntry.accessedBit
             if access.contains(.write) { wanted |= PagingEntry.dirtyBit }
-            guard setBits(table, index, entry, wanted) else { return nil }
+            guard setBits(table, index, form, entry, wanted) else { return nil }
             if access.contains(.write) && !entry.isDirty { madeDirty = true }
-            let base = mode.address(entry.leafBase(at: level))
-            let offset = address.rawValue & (level.entrySpan &- 1)
+            let base = rules.leafBase(entry, at: level)
+            let offset = address.rawValue & (form.entrySpan(level) &- 1)
             return .permitted(frame: (base | offset) >> 12, madeDirty: madeDirty)
         }
     }
@@ -76,16 +87,16 @@ extension ShadowMMU {
     /// Brings a guest entry to `wanted` by compare-and-swap, if it is not there already, and every
     /// shadow entry that derives from it up to date: no record tells of this write.
     private func setBits(
-        _ table: UInt64, _ index: Int, _ entry: PagingEntry, _ wanted: UInt64
+        _ table: UInt64, _ index: Int, _ form: PagingForm, _ entry: PagingEntry, _ wanted: UInt64
     ) -> Bool {
         if wanted == entry.rawValue { return true }
         if policy.defects.contains(.installsUnaccessed) { return true }
-        let address = MachineAddress(tables.guestEntryAddress(table, index))
-        guard
-            tables.memory.compareAndSwap(at: address, expected: entry.rawValue, desired: wanted)
-        else { return false }
-        for cache in caches { cache.codeChanged(in: address.frame) }
-        syncEntry(table, index)
+        guard tables.swapGuestEntry(table, index, form, entry, PagingEntry(wanted)) else {
+            return false
+        }
+        let frame = MachineFrame(tables.firstGuestFrame &+ table)
+        for cache in caches { cache.codeChanged(in: frame) }
+        syncEntry(table, form == .twoLevel ? index >> 1 : index)
         return true
     }
 
@@ -116,11 +127,7 @@ extension ShadowMMU {
         var error = what
         if access.contains(.write) { error.insert(.write) }
         if access.contains(.user) { error.insert(.user) }
-        if access.contains(.fetch),
-            mode.executeDisable || mode.cr4 & CR4.supervisorExecutionPrevention != 0
-        {
-            error.insert(.fetch)
-        }
+        if access.contains(.fetch), mode.reportsFetches { error.insert(.fetch) }
         return error
     }
 }

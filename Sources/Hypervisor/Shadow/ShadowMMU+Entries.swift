@@ -67,9 +67,7 @@ extension ShadowMMU {
     /// - Returns: whether the entry changed.
     func setLink(_ slot: UInt32, _ child: UInt32, _ rights: UInt64) -> Bool {
         let old = shadowEntry(slot)
-        let value =
-            address(of: child) | PagingEntry.presentBit | PagingEntry.accessedBit
-            | rights & Self.rightsMask
+        let value = linkValue(child, rights)
         if old.rawValue == value { return false }
         if !pages[child].isDirect && pages[child].present != 0
             && !policy.defects.contains(.linksUnsynced)
@@ -92,6 +90,16 @@ extension ShadowMMU {
         pages[page(ofSlot: slot)].present &+= 1
         ledger.entriesInstalled &+= 1
         return true
+    }
+
+    /// What links to a shadow page, or switches to the guest's table that it stands for.
+    func linkValue(_ child: UInt32, _ rights: UInt64) -> UInt64 {
+        let target =
+            isNestedPage(child)
+            ? (tables.firstGuestFrame &+ pages[child].guestFrame) << 12 | PagingEntry.switchBit
+            : address(of: child)
+        return target | PagingEntry.presentBit | PagingEntry.accessedBit
+            | rights & Self.rightsMask
     }
 
     /// Makes a slot not present; a page that loses its last parent by this is dropped.
@@ -119,7 +127,7 @@ extension ShadowMMU {
         } else {
             // A whole subtree, and what paging-structure caches hold of it.
             pendingAll = true
-            formerChild = child(entry)
+            formerChild = child(slot, entry)
             pages[formerChild].parents = unlinking(slot, from: pages[formerChild].parents)
         }
         tables.store(0, at: address(ofSlot: slot))

@@ -9,7 +9,8 @@ package enum FaultResolution: Equatable, Sendable {
     /// The guest writes to a protected table: the shadow permits all but that, and the processor
     /// is to complete the write.
     case tableWrite
-    /// The guest writes to a protected table, and may do so freely from now on.
+    /// The guest writes to a protected table, and may do so freely from now on: it is unsynced, or
+    /// nested.
     case unsynced
 }
 
@@ -19,23 +20,20 @@ extension ShadowMMU {
     package func resolve(
         _ address: GuestVirtualAddress, _ access: AccessKind, _ mode: GuestMode, processor: Int
     ) -> FaultResolution {
-        adopt(mode)
         stamp &+= 1
         defer { flushInvalidations() }
-        if access.contains(.write), let frame = protectedFrame(address, access, mode, processor) {
-            return writesTable(frame)
+        if access.contains(.write), let frame = protectedFrame(address, access, mode, processor),
+            let answer = writeToProtected(frame)
+        {
+            return answer
         }
         // What is cached for the page ends with a fault, true or hidden.
         resyncEntry(address, processor: processor)
         var madeDirty = false
         var frame = address.rawValue >> 12
-        if mode.isPaging {
-            guard mode.isFourLevel else {
-                ledger.trueFaults &+= 1
-                return .injected(Self.errorCode(access, mode, []))
-            }
+        if let rules = mode.rules {
             // Model: step F1.
-            switch walkGuest(address, access, mode) {
+            switch walkGuest(address, access, mode, rules) {
             case .fault(let error):
                 ledger.trueFaults &+= 1
                 let isFalsified = policy.defects.contains(.faultsByShadow)
@@ -45,8 +43,12 @@ extension ShadowMMU {
                 madeDirty = dirtied
             }
         }
-        let changed = install(address, mode, processor: processor)
-        if access.contains(.write), guarding(frame) == .protected { return writesTable(frame) }
+        var (changed, reachesPage) = install(address, mode, processor: processor)
+        // Where the path ends in a nested table, the second dimension guards the frame.
+        if reachesPage, access.contains(.write), let answer = writeToProtected(frame) {
+            guard answer == .hidden else { return answer }
+            changed = true
+        }
         ledger.hiddenFaults &+= 1
         if madeDirty { ledger.dirtyFaults &+= 1 }
         if !changed && !madeDirty {
@@ -57,15 +59,16 @@ extension ShadowMMU {
         return .hidden
     }
 
-    /// The protected frame that the shadow maps at an address, where that is all that stands in the
-    /// way of a write: most faults of a technique that protects tables are such.
+    /// The traced frame that the shadow maps at an address, where its protection is all that stands
+    /// in the way of a write: so are most faults where tables are protected.
     ///
     /// What is present in the shadow is what the guest's tables say while no table is unsynced and
     /// no record waits; and a leaf is marked only if its guest entry has A and D.
     private func protectedFrame(
         _ address: GuestVirtualAddress, _ access: AccessKind, _ mode: GuestMode, _ processor: Int
     ) -> UInt64? {
-        guard policy.walked == .shadow, mode.isPaging, unsynced.isEmpty, policy.defects.isEmpty
+        guard policy.walked == .shadow, mode.rules != nil, unsynced.isEmpty,
+            policy.defects.isEmpty
         else { return nil }
         var writable = true
         var user = true
@@ -73,30 +76,40 @@ extension ShadowMMU {
         var page = liveRoots[processor]
         while page != 0 {
             let level = pages[page].level
-            let entry = shadowEntry(slot(page, address.index(at: level)))
-            guard entry.isPresent else { return nil }
+            let slot = slot(page, address.index(at: level))
+            let entry = shadowEntry(slot)
+            guard entry.isPresent, !entry.isSwitch else { return nil }
             writable = writable && entry.isWritable
             user = user && entry.isUser
             executeDisable = executeDisable || entry.isExecuteDisabled
             guard entry.isLeaf(at: level) else {
-                page = child(entry)
+                page = child(slot, entry)
                 continue
             }
-            guard entry.isTraced, !entry.isDirty,
+            let frame = guestFrame(entry, level)
+            guard entry.isTraced, !entry.isDirty, isTraced(frame),
                 Self.permits(
                     access, mode, writable: writable, user: user, executeDisable: executeDisable)
             else { return nil }
-            return guestFrame(entry, level)
+            return frame
         }
         return nil
     }
 
-    /// What becomes of a write to a protected table.
-    private func writesTable(_ frame: UInt64) -> FaultResolution {
-        guard let level = lowestLevel(frame) else { return .hidden }
+    /// What becomes of a permitted write to a frame that is kept from being written unnoticed; nil
+    /// where it is not.
+    func writeToProtected(_ frame: UInt64) -> FaultResolution? {
+        guard guarding(frame) == .protected else { return nil }
+        guard let level = lowestLevel(frame) else {
+            endWatch(frame)
+            return .hidden
+        }
         ledger.tableWrites[level] &+= 1
-        guard canUnsync(frame) else { return .tableWrite }
-        unsync(frame)
+        if canUnsync(frame) {
+            unsync(frame)
+        } else if !isWrittenOften(frame) || !release(frame) {
+            return .tableWrite
+        }
         return .unsynced
     }
 
@@ -104,40 +117,48 @@ extension ShadowMMU {
     ///
     /// Entries are read after the table that holds them has become traced, so that no change can
     /// be missed. Where one is no longer present, the access faults again.
+    /// - Returns: whether it changed anything, and whether the path ends in a leaf: not where the
+    ///   tables end it, nor where it goes on in a nested table.
     private func install(
         _ address: GuestVirtualAddress, _ mode: GuestMode, processor: Int
-    ) -> Bool {
+    ) -> (changed: Bool, reachesPage: Bool) {
         var page = root(mode)
         // The same as before, unless all was dropped since it was loaded.
         var changed = liveRoots[processor] != page
         liveRoots[processor] = page
-        guard page != 0 else { return changed }
+        guard page != 0 else { return (changed, false) }
         while !pages[page].isDirect {
             let level = pages[page].level
             let index = address.index(at: level)
             let slot = slot(page, index)
-            let entry = PagingEntry(tables.guestEntry(pages[page].guestFrame, index))
-            guard let meaning = meaning(entry, level) else { return changed }
+            guard let meaning = meaning(page, index) else { return (changed, false) }
+            // Not used at the lowest level, whose entries map pages of the least size.
+            let below = level.below ?? .table
             switch meaning {
-            case .table(let frame, let rights):
-                guard let below = level.below else { return changed }
-                let child = indirectPage(frame, below)
+            case .registers:
+                let child = upperPage(directories[page], below, pages[page].role)
+                use(child)
+                changed = setLink(slot, child, Self.upperRights) || changed
+                page = child
+            case .table(let frame, let quadrant, let rights):
+                let child = indirectPage(
+                    frame, below, pages[page].role.with(quadrant: quadrant))
                 use(child)
                 // Model: steps F2, F3. Nothing was written since the drain before `resolve`.
                 changed = setLink(slot, child, rights) || changed
+                if isNestedPage(child) { return (changed, false) }
                 page = child
             case .page(let frame, let rights):
                 if canMapLarge(frame, level) {
-                    return setLeaf(slot, level, frame, rights) || changed
+                    return (setLeaf(slot, level, frame, rights) || changed, true)
                 }
-                guard let below = level.below else { return changed }
                 let child = directPage(Self.splitRole(frame, below, rights))
                 use(child)
                 changed = setLink(slot, child, rights) || changed
                 page = child
             }
         }
-        return installDirect(page, address) || changed
+        return (installDirect(page, address) || changed, true)
     }
 
     /// Completes the path below a direct page.
@@ -170,42 +191,6 @@ extension ShadowMMU {
 
     /// Makes an invalidation of one page due.
     private func addInvalidation(_ address: GuestVirtualAddress) {
-        if pendingAll { return }
-        if pendingAddresses.count >= Self.pendingLimit {
-            pendingAll = true
-        } else {
-            pendingAddresses.append(address.rawValue)
-        }
-    }
-}
-
-/// What a guest entry stands for, as far as a shadow entry may.
-enum EntryMeaning: Equatable {
-    /// It names the table in a guest frame of RAM, with these bits of `ShadowMMU.rightsMask`.
-    case table(frame: UInt64, rights: UInt64)
-    /// It maps guest frames from `frame`, with these bits of `ShadowMMU.leafMask`.
-    case page(frame: UInt64, rights: UInt64)
-}
-
-extension ShadowMMU {
-    /// What a guest entry stands for; nil where it must have no shadow: not present, not accessed,
-    /// with a reserved bit, or naming a table where there is no RAM.
-    ///
-    /// XD counts as a right here whatever EFER.NXE says: the walk of the guest's tables has made
-    /// sure that it was not reserved, and shadow pages are dropped when NXE changes.
-    func meaning(_ entry: PagingEntry, _ level: PageLevel) -> EntryMeaning? {
-        guard entry.isPresent,
-            entry.isAccessed || policy.defects.contains(.installsUnaccessed),
-            entry.reservedBits(
-                at: level, physicalAddressBits: physicalAddressBits, executeDisable: true,
-                gigabytePages: hasGigabytePages) == 0
-        else { return nil }
-        if entry.isLeaf(at: level) {
-            return .page(
-                frame: entry.leafBase(at: level) >> 12, rights: entry.rawValue & Self.leafMask)
-        }
-        let frame = entry.addressField >> 12
-        guard tables.isRAM(frame) else { return nil }
-        return .table(frame: frame, rights: entry.rawValue & Self.rightsMask)
+        if !pendingAll { addPending(address.rawValue) }
     }
 }

@@ -3,12 +3,13 @@ import X86
 /// The pool of shadow pages: finding, making, dropping and reclaiming them.
 extension ShadowMMU {
     /// The shadow page of a guest table at a level, if there is one.
-    func findIndirect(_ frame: UInt64, _ level: PageLevel) -> UInt32? {
+    func findIndirect(_ frame: UInt64, _ level: PageLevel, _ role: TableRole) -> UInt32? {
         guard tables.isRAM(frame) else { return nil }
         var page = frames[Int(frame)].shadows
         while page != 0 {
-            if pages[page].levelNumber == level.rawValue { return page }
-            page = pages[page].next
+            let candidate = pages[page]
+            if candidate.levelNumber == level.rawValue && candidate.role == role { return page }
+            page = candidate.next
         }
         return nil
     }
@@ -16,24 +17,30 @@ extension ShadowMMU {
     /// The shadow page of a guest table at a level, found or made. The frame must be RAM; when
     /// this returns, it is traced and no untraced translation of it is cached, so that what is
     /// read from it from now on cannot change unrecorded.
-    func indirectPage(_ frame: UInt64, _ level: PageLevel) -> UInt32 {
-        if let page = findIndirect(frame, level) { return page }
+    func indirectPage(_ frame: UInt64, _ level: PageLevel, _ role: TableRole) -> UInt32 {
+        // A root is what the processor's walk begins with.
+        if level == .pml5 || level == .pml4 && role.form != .fiveLevel, isNested(frame) {
+            unnest(frame)
+            flushInvalidations()
+        }
+        if let page = findIndirect(frame, level, role) { return page }
         let page = allocate()
         pages[page].guestFrame = frame
         pages[page].levelNumber = level.rawValue
+        pages[page].role = role
         let before = watch(frame)
         pages[page].next = frames[Int(frame)].shadows
         frames[Int(frame)].shadows = page
         watchChanged(frame, from: before)
-        // It may be used at a second level now.
-        if frames[Int(frame)].unsynced != 0 { resync(frame) }
+        // It may be used at a higher level now.
+        if level != .table && frames[Int(frame)].unsynced != 0 { resync(frame) }
         flushInvalidations()
         return page
     }
 
     /// The direct page of a role, if there is one.
     func findDirect(_ role: DirectRole) -> UInt32? {
-        var page = buckets[bucket(role)]
+        var page = buckets[bucket(role.baseFrame, role.level, role.flags)]
         while page != 0 {
             let candidate = pages[page]
             if candidate.guestFrame == role.baseFrame && candidate.flags == role.flags
@@ -54,9 +61,7 @@ extension ShadowMMU {
         pages[page].guestFrame = role.baseFrame
         pages[page].levelNumber = role.level.rawValue
         pages[page].flags = role.flags
-        let bucket = bucket(role)
-        pages[page].next = buckets[bucket]
-        buckets[bucket] = page
+        linkInBucket(page)
         if role.level == .table {
             for index in 0..<512 {
                 _ = setLeaf(
@@ -67,10 +72,19 @@ extension ShadowMMU {
         return page
     }
 
-    private func bucket(_ role: DirectRole) -> Int {
-        let key = role.baseFrame << 8 ^ UInt64(role.level.rawValue) << 4 ^ UInt64(role.flags)
+    /// The bucket of a direct or an upper page.
+    func bucket(_ frame: UInt64, _ level: PageLevel, _ flags: UInt8) -> Int {
+        let key = frame << 8 ^ UInt64(level.rawValue) << 4 ^ UInt64(flags)
         let hash = key &* 0x9e37_79b9_7f4a_7c15
         return Int(truncatingIfNeeded: hash >> 40) & (buckets.count - 1)
+    }
+
+    /// Lets a direct or an upper page be found.
+    func linkInBucket(_ page: UInt32) {
+        let state = pages[page]
+        let bucket = bucket(state.guestFrame, state.level, state.flags)
+        pages[page].next = buckets[bucket]
+        buckets[bucket] = page
     }
 
     /// Marks a page as used now: it is not reclaimed in this walk, and what its guest page was
@@ -87,7 +101,7 @@ extension ShadowMMU {
     // MARK: Making and dropping
 
     /// A cleared page, stamped for the present walk, not yet of any role.
-    private func allocate() -> UInt32 {
+    func allocate() -> UInt32 {
         if firstFree == 0 && firstUnused >= ceiling { reclaim() }
         let page: UInt32
         if firstFree != 0 {
@@ -128,7 +142,7 @@ extension ShadowMMU {
     }
 
     private func isPinned(_ page: UInt32) -> Bool {
-        pages[page].stamp == stamp || liveRoots.contains(page)
+        pages[page].stamp == stamp || page == secondRoot || liveRoots.contains(page)
     }
 
     /// Takes a page out of everything that names it, its entries out of everything they are in,
@@ -143,6 +157,7 @@ extension ShadowMMU {
             for index in 0..<512 where pages[page].present != 0 { clear(slot(page, index)) }
         }
         let dropped = pages[page]
+        dropCount &+= 1
         roots.remove(shadow: address(of: page))
         forget(page, dropped)
         unlinkFromOrder(page)
@@ -154,12 +169,8 @@ extension ShadowMMU {
 
     /// Removes a page from the list that it is found through.
     private func forget(_ page: UInt32, _ dropped: ShadowPage) {
-        if dropped.isDirect {
-            let bucket = bucket(
-                DirectRole(
-                    baseFrame: dropped.guestFrame, level: dropped.level,
-                    isDirty: dropped.flags & ShadowPage.dirty != 0,
-                    isGlobal: dropped.flags & ShadowPage.global != 0))
+        if dropped.isDirect || dropped.isUpper {
+            let bucket = bucket(dropped.guestFrame, dropped.level, dropped.flags)
             buckets[bucket] = removing(page, from: buckets[bucket])
             return
         }
@@ -181,7 +192,7 @@ extension ShadowMMU {
     /// Drops a page that lost its last parent, unless it is a root or in use by the present walk.
     func dropIfOrphan(_ page: UInt32) {
         let candidate = pages[page]
-        guard candidate.isInUse, candidate.parents == 0, candidate.levelNumber != 4,
+        guard candidate.isInUse, candidate.parents == 0, !candidate.isRoot,
             candidate.stamp != stamp
         else { return }
         drop(page)

@@ -14,11 +14,17 @@ extension ShadowMMU {
         case recorded
         /// They exit.
         case protected
+        /// Nothing: it is a nested table. Its leaves stay small, since from time to time it is
+        /// protected for a while.
+        case nested
     }
 
     /// What is done about writes to the guest frame, unless it is unsynced.
     func watch(_ frame: UInt64) -> Watch {
-        guard isTraced(frame) else { return .none }
+        guard isTraced(frame) else {
+            guard isNested(frame), frames[Int(frame)].shadows != 0 else { return .none }
+            return frames[Int(frame)].isWatched ? .protected : .nested
+        }
         guard policy.protection == .recorded else { return .protected }
         return tracesLeavesAlone && !isLowestAlone(frame) ? .protected : .recorded
     }
@@ -30,7 +36,7 @@ extension ShadowMMU {
     }
 
     /// Whether all uses of the frame as a table are at the lowest level.
-    private func isLowestAlone(_ frame: UInt64) -> Bool {
+    func isLowestAlone(_ frame: UInt64) -> Bool {
         var page = frames[Int(frame)].shadows
         while page != 0 {
             if pages[page].level != .table { return false }
@@ -41,7 +47,7 @@ extension ShadowMMU {
 
     /// Whether only 4 KiB leaves may map a frame that is so watched.
     private func needsSmallLeaves(_ watch: Watch) -> Bool {
-        watch == .protected || watch == .recorded && !tracesByFrame
+        watch == .protected || watch == .nested || watch == .recorded && !tracesByFrame
     }
 
     /// Whether one leaf at `level` may map the guest frames from `frame`: none of them is watched
@@ -75,6 +81,7 @@ extension ShadowMMU {
         if new == .none {
             ledger.tracesStopped &+= 1
             forgetUnsynced(frame)
+            forgetNested(frame)
         }
         let change = (needsSmallLeaves(old), needsSmallLeaves(new))
         if change == (false, true) {
@@ -130,7 +137,7 @@ extension ShadowMMU {
     func marked(_ leaf: UInt64, _ guarding: Watch) -> UInt64 {
         guard leaf & PagingEntry.dirtyBit != 0 else { return leaf }
         return switch guarding {
-        case .none: leaf
+        case .none, .nested: leaf
         case .recorded: tracesByFrame ? leaf : leaf | PagingEntry.tracedBit
         case .protected: leaf & ~PagingEntry.dirtyBit | PagingEntry.tracedBit
         }
@@ -195,8 +202,13 @@ extension ShadowMMU {
         let page = page(ofSlot: slot)
         let level = pages[page].level
         let address = below | UInt64(slot & 511) << level.shift
-        if level == .pml4 {
-            return addPending(UInt64(bitPattern: Int64(bitPattern: address << 16) >> 16))
+        if pages[page].isRoot {
+            if pages[page].isDirect && policy.nesting != nil {
+                // The second dimension: which virtual addresses lead here is not known.
+                pendingAll = true
+                return
+            }
+            return addPending(pages[page].linearAddress(address))
         }
         var parent = pages[page].parents
         while parent != 0 && !pendingAll {
@@ -210,14 +222,15 @@ extension ShadowMMU {
         }
     }
 
-    private func addPending(_ address: UInt64) {
+    func addPending(_ address: UInt64) {
         // Roots that share a subtree mostly see it at one address.
-        if pendingAddresses.last == address { return }
-        if pendingAddresses.count >= Self.pendingLimit {
+        if pendingCount > 0 && pendingAddresses[pendingCount - 1] == address { return }
+        guard pendingCount < Self.pendingLimit else {
             pendingAll = true
-        } else {
-            pendingAddresses.append(address)
+            return
         }
+        pendingAddresses[pendingCount] = address
+        pendingCount += 1
     }
 
     /// Has every processor drop what is due. Nothing runs, and no freed page is used again,
@@ -227,15 +240,17 @@ extension ShadowMMU {
         if pendingAll {
             for cache in caches { cache.invalidateAll() }
             ledger.fullInvalidations &+= UInt64(caches.count)
-        } else if !pendingAddresses.isEmpty {
+        } else if pendingCount > 0 {
             for cache in caches {
-                for address in pendingAddresses { cache.invalidate(GuestVirtualAddress(address)) }
+                for number in 0..<pendingCount {
+                    cache.invalidate(GuestVirtualAddress(pendingAddresses[number]))
+                }
             }
-            ledger.pageInvalidations &+= UInt64(caches.count &* pendingAddresses.count)
+            ledger.pageInvalidations &+= UInt64(caches.count &* pendingCount)
         } else {
             return
         }
         pendingAll = false
-        pendingAddresses.removeAll(keepingCapacity: true)
+        pendingCount = 0
     }
 }

@@ -23,9 +23,7 @@ import X86
 extension ShadowMMU {
     /// Whether the frame is a table of the lowest level alone.
     func canUnsync(_ frame: UInt64) -> Bool {
-        let page = frames[Int(frame)].shadows
-        return policy.unsyncsLeafTables && pages[page].levelNumber == PageLevel.table.rawValue
-            && pages[page].next == 0
+        policy.unsyncsLeafTables && isLowestAlone(frame)
     }
 
     /// Lets the guest write a table.
@@ -42,10 +40,7 @@ extension ShadowMMU {
         ledger.tablesResynced &+= 1
         renewLeaves(frame)
         flushInvalidations()
-        guard let page = findIndirect(frame, .table) else { return }
-        for index in 0..<512 where shadowEntry(slot(page, index)).isPresent {
-            syncEntry(frame, index)
-        }
+        for quadword in 0..<512 { syncEntry(frame, quadword) }
     }
 
     /// The same for every unsynced table. The caller flushes invalidations before guest code runs.
@@ -74,9 +69,10 @@ extension ShadowMMU {
         var page = liveRoots[processor]
         while page != 0, let below = pages[page].level.below {
             let level = pages[page].level
-            let entry = shadowEntry(slot(page, address.index(at: level)))
+            let slot = slot(page, address.index(at: level))
+            let entry = shadowEntry(slot)
             guard entry.isPresent, !entry.isLeaf(at: level) else { return }
-            page = child(entry)
+            page = child(slot, entry)
             if below == .table { break }
         }
         let state = pages[page]
@@ -84,7 +80,7 @@ extension ShadowMMU {
             return
         }
         ledger.entriesResynced &+= 1
-        syncEntry(state.guestFrame, address.index(at: .table))
+        syncEntry(state.guestFrame, state.quadword(of: address.index(at: .table)))
     }
 
     /// Takes a frame out of the list, if it is in it; its leaves are the caller's to renew.

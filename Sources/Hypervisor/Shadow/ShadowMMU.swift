@@ -19,10 +19,13 @@ import X86
 ///   device page leads the processor to an address without memory, and so to the device bus: no
 ///   exit is needed.
 /// - A shadow entry carries exactly its guest entry's R/W, U/S, XD (and G, D in leaves). The
-///   processor ANDs them along the walk and applies the guest's present CR0.WP, SMEP, SMAP, AC
-///   and NXE. So a page's role needs no access rights and no mode bits: it is (guest frame,
-///   level), and for direct pages `DirectRole`. Nothing has to be remade when WP, SMEP or SMAP
-///   change, and a shadow is never stale with respect to them.
+///   processor ANDs them along the walk and applies the guest's present CR0.WP, SMEP, SMAP
+///   and AC. So a page's identity needs no access rights: it is (guest frame, level, `TableRole`),
+///   and for direct pages `DirectRole`. Nothing has to be remade when WP, SMEP or SMAP change, and
+///   a shadow is never stale with respect to them.
+/// - The shadow has one format, of 4 levels (5 for 5-level guests), whatever form the guest's
+///   tables have. The role says how these are read (`TableRole.swift`); the levels that a 32-bit
+///   guest does not have stand for its registers (`ShadowMMU+Upper.swift`).
 /// - A clean guest leaf has a shadow leaf with D=0, through which the processor does not write but
 ///   exits, whatever CR0.WP says. An entry with A=0 is never installed.
 /// - Whenever a present shadow entry is changed or removed, cached translations made from it are
@@ -31,13 +34,15 @@ import X86
 ///   allowed.
 /// - Under `unsync` a table of the lowest level may be *unsynced*: the guest writes it freely, and
 ///   the shadow of its entries is as stale as a TLB may be (`ShadowMMU+Unsync.swift`).
+/// - Under `agile` a table may be *nested*: its shadow page is empty, and the entries that link to
+///   it switch the processor's walk to the guest's table (`ShadowMMU+Nesting.swift`).
 /// - A shadow page without a parent is dropped at once, roots excepted: what has no parent is
 ///   mostly a page table that the guest is freeing, and would only produce records.
 /// - Pages are found through `frames`, reverse map and parents are lists threaded through the
 ///   slots (`links`), and all of it is allocated at power-on: a hidden fault allocates nothing.
 ///
-/// *Caveats.* 4-level guests only. One host thread at a time. `links` takes as much host memory
-/// again as the shadow pages that were ever used.
+/// *Caveats.* One host thread at a time. `links` takes as much host memory again as the shadow pages
+/// that were ever used.
 package final class ShadowMMU {
     /// How writes to guest tables are noticed.
     let policy: Policy
@@ -54,8 +59,10 @@ package final class ShadowMMU {
     /// Traced frames in each 2 MiB and each 1 GiB of guest-physical memory.
     let tracedInDirectory: LazyTable<UInt16>
     let tracedInGigabyte: LazyTable<UInt32>
-    /// Direct pages by a hash of their role.
+    /// Direct and upper pages by a hash of their role.
     let buckets: LazyTable<UInt32>
+    /// What each upper page stands for; see `ShadowMMU+Upper.swift`.
+    let directories: LazyTable<SIMD4<UInt64>>
 
     /// The first free page that was used before.
     var firstFree: UInt32 = 0
@@ -63,12 +70,22 @@ package final class ShadowMMU {
     var firstUnused: UInt32 = 1
     var newest: UInt32 = 0
     var oldest: UInt32 = 0
+    /// How many pages were dropped: whether a list of them is still what it was.
+    var dropCount: UInt64 = 0
     /// The number of the present walk.
     var stamp: UInt32 = 0
     /// The frames of tables that the guest may write unnoticed.
     var unsynced: [UInt32] = []
+    /// The frames of tables that the processor walks itself.
+    var nested: [UInt32] = []
+    /// Where in `nested` the next look begins, and the present epoch.
+    var nestedHand = 0
+    var epoch: UInt32 = 1
+    var rootLoadsInEpoch: UInt64 = 0
     /// The root that each processor walks.
-    var liveRoots: [UInt32]
+    let liveRoots: LazyTable<UInt32>
+    /// The root of the second dimension; 0: there is none.
+    var secondRoot: UInt32 = 0
     /// Where the facility's own structures lie; nil in tests of the shadow alone.
     let layout: TraceLayout?
     /// The roots that processors load without an exit.
@@ -78,25 +95,22 @@ package final class ShadowMMU {
     let tracesLeavesAlone: Bool
 
     /// Invalidations that are due before any guest code runs.
-    var pendingAddresses: [UInt64] = []
+    let pendingAddresses: LazyTable<UInt64>
+    var pendingCount = 0
     var pendingAll = false
 
-    /// What the present mode says of entries; MAXPHYADDR and 1 GiB pages are the model's.
-    var physicalAddressBits: UInt64 = 40
-    var hasGigabytePages = true
-    /// Whether XD is a right, and no reserved bit, for every processor that has had a root since all
-    /// shadow pages were dropped last, as they are when EFER.NXE changes.
-    var hasExecuteDisable = true
-
-    private let counters: LazyTable<Ledger>
     package var ledger: Ledger {
         _read { yield counters[0] }
         _modify { yield &counters[0] }
     }
+    private let counters: LazyTable<Ledger>
 
     /// The fewest shadow pages that a fault can be resolved with: the empty root, a live root for
     /// each processor, the rest of one walk, and some to make progress with.
-    package static func leastPages(processors: Int) -> UInt64 { 8 + UInt64(max(processors, 1)) }
+    package static func leastPages(processors: Int, policy: Policy = .shadow(.recorded)) -> UInt64 {
+        // A nested walk's second dimension: three levels for each of two tables and the page.
+        8 + (policy.nesting == nil ? 0 : 12) + UInt64(max(processors, 1))
+    }
 
     /// Takes `pageCount` machine frames from `firstFrame` for shadow pages. `layout`: where the
     /// map of frames, the masks and the tables of roots are, if the policy has any.
@@ -104,7 +118,7 @@ package final class ShadowMMU {
         memory: MachineMemory, caches: [any TranslationCacheControl], firstFrame: UInt64,
         pageCount: UInt64, policy: Policy = .shadow(.recorded), layout: TraceLayout? = nil
     ) throws(HypervisorError) {
-        let least = Self.leastPages(processors: caches.count)
+        let least = Self.leastPages(processors: caches.count, policy: policy)
         guard pageCount >= least else {
             throw .tooLittleShadowMemory(given: pageCount * pageSize, least: least * pageSize)
         }
@@ -128,8 +142,11 @@ package final class ShadowMMU {
             let frames = LazyTable<FrameState>(count: frameLimit),
             let tracedInDirectory = LazyTable<UInt16>(count: frameLimit >> 9 + 1),
             let tracedInGigabyte = LazyTable<UInt32>(count: frameLimit >> 18 + 1),
+            let buckets = LazyTable<UInt32>(count: Self.bucketCount(pageCount)),
+            let directories = LazyTable<SIMD4<UInt64>>(count: count),
             let counters = LazyTable<Ledger>(count: 1),
-            let buckets = LazyTable<UInt32>(count: Self.bucketCount(pageCount))
+            let liveRoots = LazyTable<UInt32>(count: caches.count),
+            let pendingAddresses = LazyTable<UInt64>(count: Self.pendingLimit)
         else { throw .noHostMemory }
         self.pages = pages
         self.links = links
@@ -137,13 +154,15 @@ package final class ShadowMMU {
         self.tracedInDirectory = tracedInDirectory
         self.tracedInGigabyte = tracedInGigabyte
         self.buckets = buckets
+        self.directories = directories
         self.counters = counters
+        self.liveRoots = liveRoots
+        self.pendingAddresses = pendingAddresses
         self.caches = caches
         self.policy = policy
         self.firstFrame = firstFrame
         ceiling = UInt32(pageCount)
-        liveRoots = [UInt32](repeating: 0, count: caches.count)
-        pendingAddresses.reserveCapacity(Self.pendingLimit)
+        if policy.nesting != nil { nested.reserveCapacity(Self.nestedLimit) }
         memory.clear(MachineFrame(firstFrame))
     }
 
@@ -174,10 +193,11 @@ package final class ShadowMMU {
     @inline(__always)
     func page(ofSlot slot: UInt32) -> UInt32 { slot >> 9 }
 
-    /// The shadow page that a non-leaf shadow entry links to.
+    /// The shadow page that the entry in a slot, which is no leaf, links to.
     @inline(__always)
-    func child(_ entry: PagingEntry) -> UInt32 {
-        UInt32(truncatingIfNeeded: entry.addressField >> 12 &- firstFrame)
+    func child(_ slot: UInt32, _ entry: PagingEntry) -> UInt32 {
+        if entry.isSwitch { return nestedChild(slot, entry) }
+        return UInt32(truncatingIfNeeded: entry.addressField >> 12 &- firstFrame)
     }
 
     /// The first guest frame that a shadow leaf maps.
@@ -186,10 +206,13 @@ package final class ShadowMMU {
         entry.leafBase(at: level) >> 12 &- tables.firstGuestFrame
     }
 
-    /// Whether writes to the guest frame are to be recorded: it is shadowed as a table.
+    /// Whether the shadow has to follow writes to the guest frame: it is shadowed as a table, and
+    /// not nested.
     @inline(__always)
     func isTraced(_ frame: UInt64) -> Bool {
-        tables.isRAM(frame) && frames[Int(frame)].shadows != 0
+        guard tables.isRAM(frame) else { return false }
+        let state = frames[Int(frame)]
+        return state.shadows != 0 && state.nested == 0
     }
 
     // MARK: Roots
@@ -205,7 +228,8 @@ package final class ShadowMMU {
     /// Lets a processor load `mode`'s root, which it walks now, without an exit from now on.
     package func knowRoot(processor: Int, mode: GuestMode) {
         let page = liveRoots[processor]
-        guard mode.isFourLevel, page != 0 else { return }
+        // A load of PAE's root loads the pointers too, which may say something else by then.
+        guard let form = mode.rules?.form, form != .pae, page != 0 else { return }
         roots.add(guest: mode.cr3, shadow: address(of: page), processor: processor)
     }
 
@@ -215,8 +239,8 @@ package final class ShadowMMU {
     /// Makes the root for the guest's present mode what `processor` walks, and returns it. Records
     /// must have been drained.
     package func loadRoot(processor: Int, mode: GuestMode) -> MachineAddress {
-        adopt(mode)
         stamp &+= 1
+        countRootLoad()
         liveRoots[processor] = 0
         let made = ledger.shadowPagesMade
         let root = root(mode)
@@ -231,39 +255,31 @@ package final class ShadowMMU {
         MachineAddress(address(of: liveRoots[processor]))
     }
 
-    /// The root page of a mode, made if need be. A PML4 table without RAM, and modes that are not
-    /// modelled, get the empty root: every access faults, and the walk of the guest's tables says
+    /// Its level: 5 for a 5-level guest, whose addresses have more bits than 4 levels translate.
+    package func liveTop(processor: Int) -> PageLevel {
+        pages[liveRoots[processor]].levelNumber == 5 ? .pml5 : .pml4
+    }
+
+    /// The root page of a mode, made if need be. Where there is no RAM for the table that CR3
+    /// names, it is the empty root: every access faults, and the walk of the guest's tables says
     /// how.
     func root(_ mode: GuestMode) -> UInt32 {
         let page: UInt32
-        if !mode.isPaging {
+        if let rules = mode.rules {
+            let role = TableRole(rules)
+            switch rules.form {
+            case .twoLevel, .pae:
+                page = upperPage(Self.directories(mode, rules), .pml4, role)
+            case .fourLevel, .fiveLevel:
+                let frame = mode.rootFrame(rules)
+                page =
+                    tables.isRAM(frame) ? indirectPage(frame, rules.form.topLevel, role) : 0
+            }
+        } else {
             page = directPage(
                 DirectRole(baseFrame: 0, level: .pml4, isDirty: true, isGlobal: false))
-        } else if mode.isFourLevel && tables.isRAM(mode.rootFrame) {
-            page = indirectPage(mode.rootFrame, .pml4)
-        } else {
-            page = 0
         }
         if page != 0 { use(page) }
         return page
-    }
-
-    func adopt(_ mode: GuestMode) {
-        physicalAddressBits = mode.physicalAddressBits
-        hasGigabytePages = mode.hasGigabytePages
-        if mode.isPaging && !mode.executeDisable { hasExecuteDisable = false }
-    }
-
-    /// Drops every shadow page: what entries mean has changed. The caller loads all roots anew
-    /// before a processor runs.
-    package func dropAll() {
-        for index in liveRoots.indices { liveRoots[index] = 0 }
-        hasExecuteDisable = true
-        stamp &+= 1
-        while oldest != 0 {
-            drop(oldest)
-            ledger.shadowPagesDropped &+= 1
-        }
-        flushInvalidations()
     }
 }

@@ -6,11 +6,12 @@ import X86
 /// names, so that the all-zero record is a free page.
 struct ShadowPage: BitwiseCopyable {
     /// The role's frame: the guest frame of the table that this page shadows; of a direct page,
-    /// the guest frame that its entry 0 maps.
+    /// the guest frame that its entry 0 maps; of an upper page, a hash of the registers.
     var guestFrame: UInt64 = 0
     /// The first parent slot, linked through `SlotLink.next`.
     var parents: UInt32 = 0
-    /// The next page of the same guest frame (indirect), of the same bucket (direct), or free.
+    /// The next page of the same guest frame (indirect), of the same bucket (direct and upper), or
+    /// free.
     var next: UInt32 = 0
     /// Neighbours in the order of use.
     var newer: UInt32 = 0
@@ -21,18 +22,32 @@ struct ShadowPage: BitwiseCopyable {
     var heat: UInt32 = 0
     /// How many of the 512 shadow entries are present.
     var present: UInt16 = 0
-    /// 1…4 in use, 0 free.
+    /// 1…5 in use, 0 free.
     var levelNumber: UInt8 = 0
-    /// See `Role.flags`.
+    /// See `DirectRole.flags` and `upper`.
     var flags: UInt8 = 0
+    /// What the guest's entries mean; all zero in a direct page.
+    var role = TableRole(rawValue: 0)
 
     static let direct: UInt8 = 1
     static let dirty: UInt8 = 2
     static let global: UInt8 = 4
+    /// The page stands for registers, not for memory: see `ShadowMMU+Upper.swift`.
+    static let upper: UInt8 = 8
 
     var level: PageLevel { PageLevel(rawValue: levelNumber) ?? .table }
     var isDirect: Bool { flags & Self.direct != 0 }
+    var isUpper: Bool { flags & Self.upper != 0 }
     var isInUse: Bool { levelNumber != 0 }
+
+    /// Whether a processor may walk from here: no entry names such a page.
+    var isRoot: Bool { levelNumber == 5 || levelNumber == 4 && role.form != .fiveLevel }
+
+    /// The linear address whose bits from the level of a root down are `bits`.
+    func linearAddress(_ bits: UInt64) -> UInt64 {
+        let unused: UInt64 = levelNumber == 5 ? 7 : 16
+        return UInt64(bitPattern: Int64(bitPattern: bits << unused) >> Int64(unused))
+    }
 }
 
 /// The identity of a direct page: it shadows no guest table, but one large guest leaf (or a part of
@@ -65,58 +80,19 @@ struct FrameState: BitwiseCopyable {
     /// The first slot of the leaves that map the frame. A large leaf is in the list of the first
     /// frame that it maps.
     var leaves: UInt32 = 0
-    /// The first shadow page of the frame as a guest table. The frame is traced while there is one.
+    /// The first shadow page of the frame as a guest table. The frame is traced while there is one,
+    /// unless it is nested.
     var shadows: UInt32 = 0
     /// Its place in `ShadowMMU.unsynced`, counted from 1; 0: the table is in step.
     var unsynced: UInt32 = 0
-}
-
-/// What of the guest's state decides how a translation is made.
-package struct GuestMode: Equatable, Sendable {
-    package var cr0: UInt64
-    package var cr3: UInt64
-    package var cr4: UInt64
-    package var efer: UInt64
-    /// EFLAGS.AC.
-    package var alignmentCheck: Bool
-    /// MAXPHYADDR.
-    package var physicalAddressBits: UInt64
-    /// CPUID.80000001H:EDX.Page1GB.
-    package var hasGigabytePages: Bool
-
-    package init(
-        cr0: UInt64, cr3: UInt64, cr4: UInt64, efer: UInt64, alignmentCheck: Bool = false,
-        physicalAddressBits: UInt64 = 40, hasGigabytePages: Bool = true
-    ) {
-        self.cr0 = cr0
-        self.cr3 = cr3
-        self.cr4 = cr4
-        self.efer = efer
-        self.alignmentCheck = alignmentCheck
-        self.physicalAddressBits = min(physicalAddressBits, 52)
-        self.hasGigabytePages = hasGigabytePages
-    }
-
-    var isPaging: Bool { cr0 & CR0.paging != 0 }
-    /// 4-level paging; the other modes are not modelled yet.
-    var isFourLevel: Bool {
-        isPaging && efer & EFER.longModeActive != 0
-            && cr4 & CR4.physicalAddressExtension != 0 && cr4 & CR4.fiveLevelPaging == 0
-    }
-    var executeDisable: Bool { efer & EFER.executeDisableEnable != 0 }
-    /// The guest frame of the PML4 table.
-    var rootFrame: UInt64 { address(cr3) >> 12 }
-
-    /// The bits of an address that an entry may hold.
-    func address(_ raw: UInt64) -> UInt64 {
-        raw & PagingEntry.addressMask & ((1 << physicalAddressBits) &- 1)
-    }
-
-    func reservedBits(_ entry: PagingEntry, at level: PageLevel) -> UInt64 {
-        entry.reservedBits(
-            at: level, physicalAddressBits: physicalAddressBits, executeDisable: executeDisable,
-            gigabytePages: hasGigabytePages)
-    }
+    /// Its place in `ShadowMMU.nested`, counted from 1; 0: the processor does not walk it.
+    var nested: UInt32 = 0
+    /// The epoch in which `writes` were counted or, of a nested table, watching began.
+    var epoch: UInt32 = 0
+    /// How many writes to the table exited in that epoch.
+    var writes: UInt32 = 0
+    /// Whether the next write to the nested table exits.
+    var isWatched = false
 }
 
 /// The translation caches of the processors, as the shadow machinery needs them.

@@ -30,6 +30,8 @@ package struct Policy: Equatable, Sendable {
     /// *unsynced*: later writes pass unnoticed, and what may have changed is re-read at operations
     /// that end staleness.
     package var unsyncsLeafTables = false
+    /// When a protected table becomes *nested*, and when it returns; nil: never.
+    package var nesting: NestingParameters?
     /// Whether INVLPG and INVPCID exit: something may be left to do at them.
     package var exitsOnInvalidation: Bool
     /// The traced-write facility, where writes are recorded.
@@ -54,6 +56,13 @@ package struct Policy: Equatable, Sendable {
             walked: .shadow, protection: protection, unsyncsLeafTables: unsyncsLeafTables,
             exitsOnInvalidation: protection == .recorded || unsyncsLeafTables, trace: nil)
     }
+
+    /// Shadow tables that are protected, and nested where they are written often.
+    package static func agile(_ nesting: NestingParameters) -> Policy {
+        Policy(
+            walked: .shadow, protection: .readOnly, nesting: nesting, exitsOnInvalidation: false,
+            trace: nil)
+    }
 }
 
 extension Technique {
@@ -68,6 +77,7 @@ extension Technique {
                 walked: .shadow, protection: .readOnly, exitsOnInvalidation: false,
                 refills: parameters.refill, stop: parameters.stop)
         case .unsync: .shadow(.readOnly, unsyncsLeafTables: true)
+        case .agile(let parameters): .agile(parameters)
         case .nested:
             Policy(
                 walked: .nested, protection: .recorded, exitsOnInvalidation: false, trace: nil)

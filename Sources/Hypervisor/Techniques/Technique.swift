@@ -2,7 +2,7 @@
 /// guest changed its page tables.
 ///
 /// The textual form is the technique's name, followed by its parameters in any order, each at most
-/// once: `bare`, `trap,refill=on`, `unsync`, `nested`, `traced,record=mask,capacity=8192`. What is
+/// once: `bare`, `trap,refill=on`, `unsync`, `nested`, `agile,quiet=100`, `traced,record=mask,capacity=8192`. What is
 /// printed has all parameters that mean something, and is parsed to an equal value.
 public enum Technique: Equatable, Sendable, CustomStringConvertible {
     /// The processor walks the guest's own tables; guest physical is machine. The baseline.
@@ -15,6 +15,9 @@ public enum Technique: Equatable, Sendable, CustomStringConvertible {
     /// The processor walks the guest's own tables and a second dimension, guest-physical →
     /// machine. Nothing of the guest's paging exits.
     case nested
+    /// As `trap`, but a table that is written often is walked by the processor itself, with all
+    /// below it, as under `nested`.
+    case agile(NestingParameters)
     /// Shadow page tables, kept coherent by the traced-write facility.
     case traced(TraceParameters)
 
@@ -36,6 +39,8 @@ public enum Technique: Equatable, Sendable, CustomStringConvertible {
         case "nested":
             _ = try parameters([])
             self = .nested
+        case "agile":
+            self = .agile(try NestingParameters(parsing: parameters(NestingParameters.names)))
         case "traced":
             self = .traced(try TraceParameters(parsing: parameters(TraceParameters.names)))
         default: throw .unknownTechnique(name)
@@ -48,6 +53,7 @@ public enum Technique: Equatable, Sendable, CustomStringConvertible {
         case .trap(let parameters): "trap,\(parameters)"
         case .unsync: "unsync"
         case .nested: "nested"
+        case .agile(let parameters): "agile,\(parameters)"
         case .traced(let parameters): "traced,\(parameters)"
         }
     }
@@ -66,7 +72,7 @@ public enum TechniqueError: Error, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .unknownTechnique(let name):
-            "unknown technique '\(name)': give bare, trap, unsync, traced or nested"
+            "unknown technique '\(name)': give bare, trap, unsync, traced, nested or agile"
         case .unknownParameter(let technique, let parameter, let allowed):
             allowed.isEmpty
                 ? "technique \(technique) takes no parameters, not '\(parameter)'"

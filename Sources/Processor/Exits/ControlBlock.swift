@@ -13,13 +13,15 @@ public struct ControlBlock: Sendable {
     /// The processor makes the writes of one step to *protected* pages itself, on behalf of the
     /// hypervisor, as an instruction emulator would; see `takeCompletedWrites`.
     ///
-    /// A page is protected by a shadow leaf with T set and D clear. A write through it exits with
-    /// `pageFault` before anything of the instruction has happened. With this set, the next step
-    /// (one instruction, the iterations of a repeated one up to the first that writes to such a
-    /// page, or one delivery of an event) writes through such leaves as though D were set. Each
-    /// write is noted, and `writeCompleted` or another trap-like exit follows the step, by which
-    /// the processor clears this. Rights are those of the leaf and apply as ever; a leaf with T and D clear is not protected
-    /// but clean, and exits still. Nothing of it is cached.
+    /// A page is protected by a shadow leaf with T set and D clear, or by such a leaf of the second
+    /// dimension. A write through it exits, with `pageFault` or `secondDimensionFault`, before
+    /// anything of the instruction has happened. With this set, the next step (one instruction, the
+    /// iterations of a repeated one up to the first that writes to such a page, or one delivery of
+    /// an event) writes through such leaves as though D were set; a walk that sets A or D in a
+    /// guest table in such a page does so as well. Each write is noted, and `writeCompleted` or
+    /// another trap-like exit follows the step, by which the processor clears this. Rights are those
+    /// of the leaf and apply as ever; a leaf with T and D clear is not protected but clean, and
+    /// exits still. Nothing of it is cached.
     public var completesProtectedWrites = false
     /// The traced-write facility.
     public var trace = TraceControls()
@@ -61,7 +63,24 @@ public enum PagingScheme: Equatable, Sendable {
     /// processor sets neither A nor D there. What is cached is the translation of both dimensions
     /// together, of the smaller of the two page sizes; INVLPG ends every part of a guest page.
     /// Guest-physical addresses have up to 48 bits. `root` must lie in machine memory.
+    ///
+    /// A leaf of the second dimension whose D is clear is not written through: the write exits with
+    /// `secondDimensionFault`, also one that the walk makes to set A or D in a guest table. With T
+    /// set as well the page is protected, as by a shadow leaf
+    /// (`ControlBlock.completesProtectedWrites`).
     case nested(root: MachineAddress)
+    /// As `shadow`, but an entry that names a table and has S set (`PagingEntry.isSwitch`) names one
+    /// of the *guest's*, by its machine address, of the level below. There the walk goes on in the
+    /// guest's table, by the guest's rules in its present mode, as under `nested`: the
+    /// guest-physical addresses that it finds, of further tables and of what is accessed, are
+    /// translated by the second dimension from `second`, A and D are set in the guest's tables, and
+    /// page faults go to the guest without an exit. The table that the switch names is itself read
+    /// with one reference. Rights accumulate over both parts. The pointer registers of PAE paging
+    /// are loaded through the second dimension.
+    ///
+    /// With 4 levels, a switch at level 2 to a guest table of level 1 makes a walk of
+    /// 3 + 1 + 4 entries.
+    case agile(root: MachineAddress, second: MachineAddress, top: PageLevel = .pml4)
 }
 
 /// A page fault that the hypervisor hands to the guest: error code, and the address for CR2.

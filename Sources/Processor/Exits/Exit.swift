@@ -16,23 +16,22 @@ public enum Exit: Equatable, Sendable {
     case stopped
     /// A double fault could not be delivered: the processor is in shutdown.
     case tripleFault
-    /// The guest asked for something that the architecture has and this processor not yet.
-    /// Fault-like; the machine cannot go on.
-    case unsupported(UnsupportedFeature)
     /// A walk of the shadow tables found no translation that permits the access, or found a leaf
-    /// whose D is clear for a write. Fault-like; only under `PagingScheme.shadow`.
+    /// whose D is clear for a write. Fault-like; only under `PagingScheme.shadow` and `agile`.
     case pageFault(GuestVirtualAddress, AccessKind)
     /// The second dimension does not map the guest-physical address, or not for this kind of
-    /// access. Fault-like; only under `PagingScheme.nested`.
+    /// access. Fault-like; only under `PagingScheme.nested` and `agile`.
     case secondDimensionFault(GuestPhysicalAddress, AccessKind)
-    /// MOV to CR3, or a task switch, loaded a root. Trap-like. `flushed`: the translations of the
-    /// new PCID were invalidated (bit 63 of the source was clear).
+    /// MOV to CR3, or a task switch, loaded a root, and with PAE paging the pointer registers.
+    /// Trap-like. `flushed`: the translations of the new PCID were invalidated (bit 63 of the
+    /// source was clear).
     case rootLoaded(flushed: Bool)
     /// INVLPG retired. Trap-like.
     case invalidatePage(GuestVirtualAddress)
     /// INVPCID retired. Trap-like. `type` is 0…3.
     case invalidatePCID(type: UInt8, pcid: UInt16, address: GuestVirtualAddress)
-    /// CR0, CR4 or EFER changed in a bit that bears on paging. Trap-like; holds the old values.
+    /// CR0, CR4 or EFER changed in a bit that bears on paging, or that has the pointer registers of
+    /// PAE paging loaded again. Trap-like; holds the old values.
     case pagingModeChanged(cr0: UInt64, cr4: UInt64, efer: UInt64)
     /// The guest write buffer reached its threshold. Trap-like.
     case bufferThreshold
@@ -41,19 +40,4 @@ public enum Exit: Equatable, Sendable {
     /// The step for which `ControlBlock.completesProtectedWrites` was set is done. Trap-like; of a
     /// repeated string instruction it comes after an iteration.
     case writeCompleted
-}
-
-/// What a guest may lawfully ask for, and is not there yet.
-public enum UnsupportedFeature: Equatable, Sendable, CustomStringConvertible {
-    /// CR0.PG without CR4.PAE: 2-level paging.
-    case twoLevelPaging
-    /// CR0.PG with CR4.PAE and without EFER.LME: PAE paging.
-    case paePaging
-
-    public var description: String {
-        switch self {
-        case .twoLevelPaging: "2-level (32-bit) paging"
-        case .paePaging: "PAE paging"
-        }
-    }
 }

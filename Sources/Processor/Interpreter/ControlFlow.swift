@@ -7,7 +7,7 @@ extension Core {
     @inline(__always)
     func jump(to target: UInt64, width: UInt8) -> Status {
         if state.mode == .long64 {
-            guard GuestVirtualAddress(target).isCanonical48 else { return generalProtection() }
+            guard isCanonical(target) else { return generalProtection() }
             state.rip = target
             return .jump
         }
@@ -20,7 +20,7 @@ extension Core {
     /// Whether a near branch may go to `target`; for instructions that change the stack first.
     @inline(__always)
     func canJump(to target: UInt64, width: UInt8) -> Bool {
-        if state.mode == .long64 { return GuestVirtualAddress(target).isCanonical48 }
+        if state.mode == .long64 { return isCanonical(target) }
         return (width == 2 ? target & 0xffff : target & 0xffff_ffff) <= UInt64(self[.cs].limit)
     }
 

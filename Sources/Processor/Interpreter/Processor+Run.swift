@@ -24,6 +24,7 @@ extension Processor {
             if let exit = betweenInstructions(limit) { return exit }
             guard let block = block(at: core.state.rip), let count = permittedCount(block) else {
                 if let exit = deliverPending() { return exit }
+                if control.completesProtectedWrites { return endCompletion() }
                 standstills += 1
                 if standstills == Self.standstillsPerEntry { return .stopped }
                 continue
@@ -152,18 +153,22 @@ extension Processor {
         // platform does there, whether the slice ended here or with an exit.
         if core.state.retired >= limit { return .limit }
         if !core.state.interruptShadow {
+            var isDelivered = false
             if nmiRequested && !core.state.nmiBlocked {
                 nmiRequested = false
                 core.state.isHalted = false
                 if let exit = deliverNMI() { return exit }
+                isDelivered = true
             } else if interruptRequested && interruptsEnabled {
                 if let vector = platform.acknowledgeInterrupt(processor: index) {
                     core.state.isHalted = false
                     if let exit = deliverInterrupt(vector) { return exit }
+                    isDelivered = true
                 } else {
                     interruptRequested = false
                 }
             }
+            if isDelivered && control.completesProtectedWrites { return endCompletion() }
         }
         return core.state.isHalted ? .halted : nil
     }

@@ -33,7 +33,8 @@ extension Processor {
         let inPage = Int(pageSize - address & 0xfff)
         if size <= inPage {
             guard let machine = translate(address, kind),
-                supervisor || isAligned(address, size: size), reserveRecords(wholeInstruction: false)
+                supervisor || isAligned(address, size: size),
+                reserveRecords(wholeInstruction: false)
             else { return false }
             if !supervisor { core.noteDataAccess(address, size: size, write: true) }
             writeMachine(machine, value, size: size, note: lastNote)
@@ -158,7 +159,8 @@ extension Processor {
         let flags = unsafe memory.frameFlags[Int(address >> 12)]
         guard flags & FrameFlags.slowWrites != 0 else { return }
         if flags & FrameFlags.watched != 0 {
-            memory.noteWrite(address, size: size, by: .processor(index, rip: runningRIP))
+            memory.noteWrite(
+                address, size: size, by: .processor(index, rip: runningRIP, retired: retired))
         }
         if flags & FrameFlags.code != 0 {
             memory.codeWritten(address, size: size)

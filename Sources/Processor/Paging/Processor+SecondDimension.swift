@@ -9,7 +9,10 @@ extension Processor {
         var machine: UInt64
         /// The size of the page that maps it.
         var level: PageLevel
+        /// Whether writes need no exit, now and later.
         var isWritable: Bool
+        /// Whether writes are completed for the hypervisor, and noted.
+        var isCompleting: Bool
     }
 
     /// Translates a guest-physical address by the tables from `root`.
@@ -28,14 +31,19 @@ extension Processor {
             statistics.walkReferences += 1
             let entry = readEntry(table + UInt64(index) * 8, .fourLevel)
             isWritable = isWritable && entry.isWritable
-            guard entry.isPresent, isWritable || !write, physical >> 48 == 0 else {
+            let isLeaf = entry.isLeaf(at: level)
+            // As in a shadow leaf, the hypervisor is told of a write where D is clear.
+            let isCompleting =
+                !entry.isDirty && entry.isTraced && control.completesProtectedWrites
+            let mayWrite = isWritable && (!isLeaf || entry.isDirty || isCompleting)
+            guard entry.isPresent, mayWrite || !write, physical >> 48 == 0 else {
                 if kind.contains(.silent) { return nil }
                 let access = write ? kind.union(.write) : kind.subtracting(.write)
                 _ = core.exitBefore(
                     .secondDimensionFault(GuestPhysicalAddress(physical), access))
                 return nil
             }
-            if let below = level.below, !entry.isLeaf(at: level) {
+            if let below = level.below, !isLeaf {
                 table = entry.addressField
                 level = below
                 continue
@@ -43,7 +51,8 @@ extension Processor {
             let offset = physical & (level.entrySpan &- 1)
             return SecondTranslation(
                 machine: entry.leafBase(at: level) | offset, level: level,
-                isWritable: isWritable)
+                isWritable: isWritable && entry.isDirty,
+                isCompleting: isCompleting)
         }
     }
 
@@ -55,7 +64,7 @@ extension Processor {
         return Translation(
             base: second.machine & ~(second.level.entrySpan &- 1), level: second.level,
             bits: TranslationBits.writable | TranslationBits.user
-                | (second.isWritable ? TranslationBits.dirty : 0))
+                | Self.bits(second))
     }
 
     /// A guest translation, whose base is guest-physical, taken through the second dimension.
@@ -70,7 +79,14 @@ extension Processor {
         combined.level = min(second.level, guest.level)
         combined.base = second.machine & ~(combined.level.entrySpan &- 1)
         // A write through what cannot be written is walked for, and exits.
-        if !second.isWritable { combined.bits &= ~TranslationBits.dirty }
+        combined.bits &= Self.bits(second) | ~TranslationBits.dirty
+        combined.bits |= Self.bits(second) & TranslationBits.traced
         return combined
+    }
+
+    /// What a translation takes over of the second dimension.
+    private static func bits(_ second: SecondTranslation) -> UInt8 {
+        (second.isWritable ? TranslationBits.dirty : 0)
+            | (second.isCompleting ? TranslationBits.traced : 0)
     }
 }

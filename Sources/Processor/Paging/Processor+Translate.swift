@@ -10,7 +10,7 @@ extension Processor {
         let isPaged: Bool
         switch control.paging {
         case .guest: isPaged = state & CR0.paging != 0
-        case .shadow, .nested: isPaged = true
+        case .shadow, .nested, .agile: isPaged = true
         }
         guard isPaged else {
             return use(
@@ -31,7 +31,7 @@ extension Processor {
         }
         statistics.tlbMisses += 1
         guard let walked = walk(address, kind) else { return nil }
-        if observer != nil { observe(address, kind, walked, isUse: false) }
+        if hasObserver { observe(address, kind, walked, isUse: false) }
         let machine = use(caches.insert(address, pcid: pcid, walked), address, kind)
         if caches.speculates { speculate(near: address) }
         return machine

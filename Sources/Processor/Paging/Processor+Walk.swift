@@ -9,12 +9,18 @@ struct WalkedTables {
     /// The root of the second dimension, through which the addresses of tables and of what they map
     /// go; nil: these are machine addresses.
     var second: UInt64?
+    /// Of the hypervisor's, the second dimension for the guest's tables that a switch leads to.
+    var secondBehindSwitch: UInt64?
 }
 
 /// Where a walk stands: the table of which it reads an entry next, and the rights so far.
 struct WalkPosition {
     /// The table's first byte.
     var table: UInt64
+    /// The table is the guest's, and a switch led to it or to one above it.
+    var isBehindSwitch = false
+    /// A switch named the table itself, by its machine address.
+    var isMachine = false
     var level: PageLevel
     var isWritable = true
     var isUser = true
@@ -47,30 +53,36 @@ extension Processor {
     private func walk(
         _ address: UInt64, _ kind: AccessKind, from start: WalkPosition?
     ) -> Translation? {
-        let tables: WalkedTables
+        let first: WalkedTables
         switch control.paging {
         case .shadow(_, let top):
-            let form: PagingForm = top == .pml5 ? .fiveLevel : .fourLevel
-            tables = WalkedTables(rules: .shadow(form), isShadow: true)
+            first = WalkedTables(rules: .shadow(top: top), isShadow: true)
+        case .agile(_, let second, let top):
+            first = WalkedTables(
+                rules: .shadow(top: top), isShadow: true, secondBehindSwitch: second.rawValue)
         case .guest:
             guard let rules = pagingRules else { return nil }
-            tables = WalkedTables(rules: rules, isShadow: false)
+            first = WalkedTables(rules: rules, isShadow: false)
         case .nested(let root):
             guard let rules = pagingRules else {
                 return walkSecondOnly(address, root.rawValue, kind)
             }
-            tables = WalkedTables(rules: rules, isShadow: false, second: root.rawValue)
+            first = WalkedTables(rules: rules, isShadow: false, second: root.rawValue)
         }
         restart: while true {
-            guard var position = start ?? firstPosition(address, tables) else {
-                return failed(address, kind, tables, present: false, reserved: false)
+            guard var position = start ?? firstPosition(address, first) else {
+                return failed(address, kind, first, present: false, reserved: false)
+            }
+            guard var tables = position.isBehindSwitch ? behindSwitch(first) : first else {
+                // Nothing is cached of walks under another scheme.
+                return nil
             }
             while true {
                 let index = tables.rules.form.index(
                     GuestVirtualAddress(address), at: position.level)
                 let physicalSlot = position.table &+ UInt64(index) &* tables.rules.form.entryBytes
                 var slot = physicalSlot
-                if let second = tables.second {
+                if let second = tables.second, !position.isMachine {
                     guard let found = translateSecond(slot, second, write: false, kind) else {
                         return nil
                     }
@@ -108,8 +120,10 @@ extension Processor {
                 }
                 if wanted != entry {
                     if kind.contains(.speculative) { return nil }
-                    guard mayUpdate(physicalSlot, tables.second, kind) else { return nil }
-                    guard swapEntry(slot, entry, wanted, tables.rules.form) else {
+                    let second = position.isMachine ? nil : tables.second
+                    guard let isNoted = mayUpdate(physicalSlot, second, kind) else { return nil }
+                    guard swapEntry(slot, entry, wanted, tables.rules.form, isNoted: isNoted)
+                    else {
                         continue restart
                     }
                 }
@@ -121,6 +135,16 @@ extension Processor {
                 let shift = tables.rules.form.shift(position.level)
                 position.table = tables.rules.tableBase(entry)
                 position.level = position.level.below ?? .table
+                position.isMachine = false
+                if entry.isSwitch, tables.secondBehindSwitch != nil {
+                    // Without paging the guest has no tables: the hypervisor is to sort it out.
+                    guard let guests = behindSwitch(tables) else {
+                        return failed(address, kind, tables, present: true, reserved: true)
+                    }
+                    tables = guests
+                    position.isBehindSwitch = true
+                    position.isMachine = true
+                }
                 caches.structures?.insert(address, shift: shift, pcid: currentPCID, position)
             }
         }
@@ -129,8 +153,10 @@ extension Processor {
     /// Where a walk begins; nil where a pointer register of PAE paging is not present.
     private func firstPosition(_ address: UInt64, _ tables: WalkedTables) -> WalkPosition? {
         let form = tables.rules.form
-        if case .shadow(let root, _) = control.paging {
+        switch control.paging {
+        case .shadow(let root, _), .agile(let root, _, _):
             return WalkPosition(table: root.rawValue, level: form.topLevel)
+        case .guest, .nested: break
         }
         guard form == .pae else {
             let root = core.state.cr3 & form.rootMask & (1 << model.physicalAddressBits &- 1)
@@ -185,13 +211,20 @@ extension Processor {
             pageSizeExtensions: cr4 & CR4.pageSizeExtensions != 0)
     }
 
-    /// Whether the second dimension, where there is one, lets the guest entry be written; raises
-    /// the exit if not. The walk read the entry through it, which is not counted again.
-    private func mayUpdate(_ slot: UInt64, _ second: UInt64?, _ kind: AccessKind) -> Bool {
-        guard let second else { return true }
+    /// The guest's tables, to which a switch leads from the hypervisor's; nil without paging.
+    private func behindSwitch(_ tables: WalkedTables) -> WalkedTables? {
+        guard let second = tables.secondBehindSwitch, let rules = pagingRules else { return nil }
+        return WalkedTables(rules: rules, isShadow: false, second: second)
+    }
+
+    /// Whether the write of the guest entry is one that is completed for the hypervisor, and
+    /// noted; nil where the second dimension does not let it be made, after raising the exit. The
+    /// walk read the entry through it, which is not counted again.
+    private func mayUpdate(_ slot: UInt64, _ second: UInt64?, _ kind: AccessKind) -> Bool? {
+        guard let second else { return false }
         let references = statistics.walkReferences
         defer { statistics.walkReferences = references }
-        return translateSecond(slot, second, write: true, kind) != nil
+        return translateSecond(slot, second, write: true, kind)?.isCompleting
     }
 
     /// The entry at a machine address; where no memory answers the bus floats high, and all ones
@@ -210,7 +243,8 @@ extension Processor {
     /// Compare-and-swap of an entry in memory, in its own width; it was readable, so it is memory
     /// or all ones (and then there was nothing to set).
     private func swapEntry(
-        _ slot: UInt64, _ old: PagingEntry, _ new: PagingEntry, _ form: PagingForm
+        _ slot: UInt64, _ old: PagingEntry, _ new: PagingEntry, _ form: PagingForm,
+        isNoted: Bool
     ) -> Bool {
         let done: Bool
         if form == .twoLevel {
@@ -222,6 +256,7 @@ extension Processor {
                 at: MachineAddress(slot), expected: old.rawValue, desired: new.rawValue,
                 by: .walker(index))
         }
+        if done && isNoted { note(.complete, slot, new.rawValue, size: Int(form.entryBytes)) }
         if done, unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.code != 0 {
             memory.codeWritten(slot, size: Int(form.entryBytes))
             core.leaveBlock()
@@ -260,9 +295,10 @@ extension Processor {
 
 extension PagingRules {
     /// The rules of the hypervisor's tables, which are the same in every mode of the guest.
-    static func shadow(_ form: PagingForm) -> PagingRules {
+    static func shadow(top: PageLevel) -> PagingRules {
         PagingRules(
-            form: form, physicalAddressBits: 52, executeDisable: true, gigabytePages: true,
+            form: top == .pml5 ? .fiveLevel : .fourLevel, physicalAddressBits: 52,
+            executeDisable: true, gigabytePages: true,
             pageSizeExtensions: true)
     }
 }

@@ -76,7 +76,19 @@ import X86
     /// Whether an address is canonical in the present form of paging: its upper bits all equal bit
     /// 47, or with CR4.LA57 bit 56 (SDM Vol. 1 §3.3.7.1).
     @inline(__always) func isCanonical(_ address: UInt64) -> Bool {
-        let shift: Int64 = state.cr4 & CR4.fiveLevelPaging == 0 ? 16 : 7
+        Self.isExtended(address, from: state.cr4 & CR4.fiveLevelPaging == 0 ? 48 : 57)
+    }
+
+    /// Whether an address may be held by a register for linear addresses (segment and table bases,
+    /// MSRs) or named to INVLPG and INVPCID: canonical in the widest form that the model has, be
+    /// it in use or not.
+    func isStorable(_ address: UInt64) -> Bool {
+        Self.isExtended(address, from: processor.model.has(.la57) ? 57 : 48)
+    }
+
+    /// Whether all bits of an address from `bits` - 1 up are equal.
+    @inline(__always) private static func isExtended(_ address: UInt64, from bits: Int64) -> Bool {
+        let shift = 64 &- bits
         return (Int64(bitPattern: address) &<< shift) &>> shift == Int64(bitPattern: address)
     }
 

@@ -98,19 +98,14 @@ enum ControlRegisters {
         else { return core.generalProtection() }
         var efer = core.state.efer
         if changed & CR0.paging != 0 {
-            if sets(CR0.paging) {
-                guard efer & EFER.longModeEnable != 0 else {
-                    let hasPAE = core.state.cr4 & CR4.physicalAddressExtension != 0
-                    return core.exitBefore(
-                        .unsupported(hasPAE ? .paePaging : .twoLevelPaging))
-                }
+            if sets(CR0.paging) && efer & EFER.longModeEnable != 0 {
                 // IA-32e mode does not begin in 64-bit code or with a 16-bit TSS, types 1 and 3.
                 guard
                     core.state.cr4 & CR4.physicalAddressExtension != 0,
                     !core[.cs].has(Segment.long), core.state.taskRegister.type & 13 != 1
                 else { return core.generalProtection() }
                 efer |= EFER.longModeActive
-            } else {
+            } else if !sets(CR0.paging) {
                 guard !core.is64, core.state.cr4 & CR4.pcidEnable == 0 else {
                     return core.generalProtection()
                 }
@@ -119,6 +114,15 @@ enum ControlRegisters {
         }
         let old4 = core.state.cr4
         let oldEFER = core.state.efer
+        var loadsPointers = false
+        if changed & (CR0.cacheDisable | CR0.notWriteThrough | CR0.paging) != 0 {
+            guard
+                let loads = core.processor.loadPointers(
+                    cr3: core.state.cr3,
+                    form: PagingForm(cr0: new, cr4: old4, efer: efer))
+            else { return .fault }
+            loadsPointers = loads
+        }
         core.state.cr0 = new
         core.state.efer = efer
         if changed & CR0.paging != 0 {
@@ -127,7 +131,7 @@ enum ControlRegisters {
             core.processor.caches.rightsChanged()
         }
         if changed & (CR0.protectionEnable | CR0.paging) != 0 { core.updateMode() }
-        if changed & (CR0.paging | CR0.writeProtect) != 0 {
+        if changed & (CR0.paging | CR0.writeProtect) != 0 || loadsPointers {
             modeChanged(core, old, old4, oldEFER)
         }
         // TS, EM, MP and NE bear on ops that follow.
@@ -136,6 +140,7 @@ enum ControlRegisters {
     }
 
     /// Exits, where the hypervisor wants to know of a change of the paging mode.
+    /// So does a reload of the PAE pointers at a change of other bits.
     static func modeChanged(_ core: Core, _ cr0: UInt64, _ cr4: UInt64, _ efer: UInt64) {
         core.processor.observe(.modeChanged(cr0: cr0, cr4: cr4, efer: efer))
         if core.processor.control.exitsOnPagingOperations {
@@ -156,11 +161,14 @@ enum ControlRegisters {
         guard value >> core.processor.model.physicalAddressBits == 0 else {
             return core.generalProtection()
         }
+        let form = PagingForm(
+            cr0: core.state.cr0, cr4: core.state.cr4, efer: core.state.efer)
+        guard core.processor.loadPointers(cr3: value, form: form) != nil else { return .fault }
         loadRoot(core, value, flushes: flushes)
         return .next
     }
 
-    /// Loads CR3 with what that invalidates (SDM Vol. 3A §4.10.4.1).
+    /// Loads CR3 with what that invalidates (SDM Vol. 3A §4.10.4.1); the PAE pointers are loaded.
     static func loadRoot(_ core: Core, _ value: UInt64, flushes: Bool) {
         let processor = core.processor
         core.state.cr3 = value
@@ -182,6 +190,7 @@ enum ControlRegisters {
         if model.has(.de) { bits |= CR4.debuggingExtensions }
         if model.has(.pse) { bits |= CR4.pageSizeExtensions }
         if model.has(.pge) { bits |= CR4.pageGlobalEnable }
+        if model.has(.la57) { bits |= CR4.fiveLevelPaging }
         if model.has(.umip) { bits |= CR4.userModeInstructionPrevention }
         if model.has(.fsgsbase) { bits |= CR4.fsGSBaseEnable }
         if model.has(.pcid) { bits |= CR4.pcidEnable }
@@ -196,12 +205,23 @@ enum ControlRegisters {
         let old = core.state.cr4
         let changed = old ^ new
         guard new & ~cr4Bits(processor.model) == 0 else { return core.generalProtection() }
-        if core.isLongModeActive && new & CR4.physicalAddressExtension == 0 {
+        if core.isLongModeActive
+            && (new & CR4.physicalAddressExtension == 0 || changed & CR4.fiveLevelPaging != 0)
+        {
             return core.generalProtection()
         }
         if changed & new & CR4.pcidEnable != 0 {
             guard core.isLongModeActive, core.state.cr3 & CR3.pcidMask == 0 else {
                 return core.generalProtection()
+            }
+        }
+        let reloading =
+            CR4.physicalAddressExtension | CR4.pageGlobalEnable | CR4.pageSizeExtensions
+            | CR4.supervisorExecutionPrevention
+        if changed & reloading != 0 {
+            let form = PagingForm(cr0: core.state.cr0, cr4: new, efer: core.state.efer)
+            guard processor.loadPointers(cr3: core.state.cr3, form: form) != nil else {
+                return .fault
             }
         }
         core.state.cr4 = new

@@ -118,7 +118,7 @@ extension Core {
         }
         guard let pointer = readSystem(UInt64.self, linear: state.taskRegister.base &+ offset)
         else { return nil }
-        guard GuestVirtualAddress(pointer).isCanonical48 else {
+        guard isCanonical(pointer) else {
             _ = raise(.stackFault, error: external)
             return nil
         }

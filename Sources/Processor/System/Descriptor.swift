@@ -125,7 +125,7 @@ extension Core {
     func checkEntry(_ descriptor: Descriptor, _ rip: UInt64, error: UInt32 = 0) -> Bool {
         let isValid =
             isLongModeActive && descriptor.has(Segment.long)
-            ? GuestVirtualAddress(rip).isCanonical48 : rip <= UInt64(descriptor.limit)
+            ? isCanonical(rip) : rip <= UInt64(descriptor.limit)
         if !isValid { _ = generalProtection(error) }
         return isValid
     }

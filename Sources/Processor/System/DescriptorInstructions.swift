@@ -15,7 +15,7 @@ enum DescriptorInstructions {
                 guard let wide = core.read(UInt64.self, linear: address &+ 2) else {
                     return .fault
                 }
-                guard GuestVirtualAddress(wide).isCanonical48 else {
+                guard core.isStorable(wide) else {
                     return core.generalProtection()
                 }
                 base = wide
@@ -121,7 +121,7 @@ enum DescriptorInstructions {
             return nil
         }
         guard let wide = core.widened(narrow, selector) else { return nil }
-        guard GuestVirtualAddress(wide.base).isCanonical48 else {
+        guard core.isStorable(wide.base) else {
             _ = core.fault(.generalProtection, selector)
             return nil
         }

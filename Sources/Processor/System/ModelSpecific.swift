@@ -77,7 +77,7 @@ enum ModelSpecific {
             return core.processor.platform.writeAPICRegister(
                 register, value: value, processor: core.processor.index)
         }
-        let isCanonical = GuestVirtualAddress(value).isCanonical48
+        let isCanonical = core.isStorable(value)
         switch register {
         case MSR.timeStampCounter:
             let change = value &- Identification.timeStamp(core)

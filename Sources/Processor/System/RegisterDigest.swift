@@ -39,6 +39,10 @@ extension Processor {
         digest.add(core.state.cr3)
         digest.add(core.state.cr4)
         digest.add(core.state.efer)
+        // They mean nothing in other forms, and keep what they had.
+        if pagingRules?.form == .pae {
+            for number in 0..<4 { digest.add(core.state.pointers[number]) }
+        }
         digest.add(core.state.xcr0)
         for number in 0..<4 { digest.add(core.state.debugAddresses[number]) }
         digest.add(core.state.dr6)

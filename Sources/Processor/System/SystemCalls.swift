@@ -49,7 +49,7 @@ enum SystemCalls {
             let base = UInt16(truncatingIfNeeded: core.state.star >> 48)
             let isLong = op.has(OpPrefix.rexW)
             if isLong {
-                guard GuestVirtualAddress(core[.rcx]).isCanonical48 else {
+                guard core.isCanonical(core[.rcx]) else {
                     return core.generalProtection()
                 }
             }
@@ -95,7 +95,7 @@ enum SystemCalls {
             let isLong = op.has(OpPrefix.rexW)
             let rip = isLong ? core[.rdx] : core[.rdx] & 0xffff_ffff
             let rsp = isLong ? core[.rcx] : core[.rcx] & 0xffff_ffff
-            guard GuestVirtualAddress(rip).isCanonical48, GuestVirtualAddress(rsp).isCanonical48
+            guard core.isCanonical(rip), core.isCanonical(rsp)
             else { return core.generalProtection() }
             enter(
                 core, code: selector &+ (isLong ? 32 : 16) | 3,
@@ -139,7 +139,7 @@ enum SystemCalls {
             guard permitsBases(core) else { return core.invalidOpcode() }
             let value: UInt64 = core[op.a]
             let base = op.width == 8 ? value : value & 0xffff_ffff
-            guard GuestVirtualAddress(base).isCanonical48 else { return core.generalProtection() }
+            guard core.isStorable(base) else { return core.generalProtection() }
             core[register(op)].base = base
             return .next
         }

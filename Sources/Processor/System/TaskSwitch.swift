@@ -54,6 +54,10 @@ extension Core {
         }
         guard let new = readTask(target, layout), touchDescriptors(new) else { return false }
         let old = state.taskRegister
+        if changesRoot(new, layout) {
+            let form = PagingForm(cr0: state.cr0, cr4: state.cr4, efer: state.efer)
+            guard processor.loadPointers(cr3: new.root, form: form) != nil else { return false }
+        }
         let savedFlags = isReturn ? flags & ~RFLAGS.nestedTask : flags
         guard saveTask(old, returnRIP, savedFlags) else { return false }
         let oldSelector = old.selector
@@ -78,6 +82,11 @@ extension Core {
         var selectors = InlineArray<6, UInt16>(repeating: 0)
         var localTable: UInt16 = 0
         var trapsOnEntry = false
+    }
+
+    /// Whether the new task has page tables of its own.
+    private func changesRoot(_ new: TaskImage, _ layout: TaskLayout) -> Bool {
+        layout.isWide && state.cr0 & CR0.paging != 0 && new.root != state.cr3
     }
 
     private func readTask(_ target: Descriptor, _ layout: TaskLayout) -> TaskImage? {
@@ -171,7 +180,7 @@ extension Core {
         state.taskRegister = target.segment(selector)
         state.taskRegister.attributes = target.attributes | 2
         state.cr0 |= CR0.taskSwitched
-        if layout.isWide && state.cr0 & CR0.paging != 0 && new.root != state.cr3 {
+        if changesRoot(new, layout) {
             ControlRegisters.loadRoot(self, new.root, flushes: true)
         }
         for number in 0..<8 { self[UInt16(number) &* 8] = new.general[number] }

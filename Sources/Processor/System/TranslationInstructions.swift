@@ -11,7 +11,7 @@ enum TranslationInstructions {
                     address = address &+ core[op.segment].base
                 }
                 // Nothing is cached for a non-canonical address: no operation, no fault.
-                guard GuestVirtualAddress(address).isCanonical48 else { return .next }
+                guard core.isStorable(address) else { return .next }
             } else {
                 address = (address &+ core[op.segment].base) & 0xffff_ffff
             }
@@ -20,7 +20,7 @@ enum TranslationInstructions {
                 address, pcid: processor.currentPCID,
                 hasContexts: core.state.cr4 & CR4.pcidEnable != 0)
             processor.observe(.invalidatePage(address))
-            processor.stirCaches()
+            processor.stirCaches(inOperation: true)
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 processor.leaveUnlessElided(.invalidatePage(GuestVirtualAddress(address)))
             }
@@ -41,7 +41,7 @@ enum TranslationInstructions {
             let processor = core.processor
             let pcid = UInt16(truncatingIfNeeded: rawPCID)
             guard type <= 3, rawPCID <= CR3.pcidMask,
-                type != 0 || GuestVirtualAddress(address).isCanonical48,
+                type != 0 || core.isStorable(address),
                 type > 1 || pcid == 0 || core.state.cr4 & CR4.pcidEnable != 0
             else { return core.generalProtection() }
             switch type {
@@ -53,7 +53,7 @@ enum TranslationInstructions {
             processor.observe(
                 .invalidatePCID(
                     type: UInt8(truncatingIfNeeded: type), pcid: pcid, address: address))
-            processor.stirCaches()
+            processor.stirCaches(inOperation: true)
             if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
                 processor.leaveUnlessElided(
                     .invalidatePCID(

@@ -19,7 +19,9 @@ extension Processor {
     /// pending and the table of roots has it.
     /// - Returns: whether it did, so that no exit is due.
     func elideRootLoad() -> Bool {
-        guard case .shadow(_, let top) = control.paging, core.state.cr0 & CR0.paging != 0, isNothingPending
+        // PAE tables are named by the pointers that were loaded, and not by CR3.
+        guard case .shadow(_, let top) = control.paging, let rules = pagingRules,
+            rules.form != .pae, isNothingPending
         else { return false }
         // A shadow serves a guest's tables in every PCID: only where they lie counts.
         let wanted = core.state.cr3 & PagingEntry.addressMask | TraceRoots.valid

@@ -72,7 +72,7 @@ import X86
 
     @Test func `A and D are set in the guest's tables and not in the second dimension`() throws {
         let machine = try nested()
-        let clean: UInt64 = base + 0x6000 | 7
+        let clean: UInt64 = base + 0x6000 | all & ~PagingEntry.accessedBit
         setSecond(machine, 0x6000, clean)
         machine.processor[.rsi] = 0x6000
         #expect(run(machine, [0x48, 0x89, 0x06]) == .limit)

@@ -92,21 +92,6 @@ import X86
         #expect(machine.haltedVector == 13)
     }
 
-    @Test(
-        "enabling 2-level or PAE paging exits as not there yet, with nothing changed",
-        arguments: [(0, .twoLevelPaging), (0x20, .paePaging)]
-            as [(UInt64, UnsupportedFeature)])
-    func otherPaging(_ cr4: UInt64, _ feature: UnsupportedFeature) throws {
-        let machine = try SystemMachine(.protected)
-        // mov eax, cr4; mov cr4, eax; mov eax, 0x80000011; mov cr0, eax
-        let exit = machine.run(
-            [0xb8] + bytes(UInt32(cr4)) + [0x0f, 0x22, 0xe0, 0xb8] + bytes(0x8000_0011 as UInt32)
-                + [0x0f, 0x22, 0xc0, 0xf4])
-        #expect(exit == .unsupported(feature))
-        #expect(machine.processor.cr0 & CR0.paging == 0)
-        #expect(machine.processor.rip == SystemMachine.code + 13)
-    }
-
     @Test("a data breakpoint traps after the access that meets it, and no other")
     func dataBreakpoint() throws {
         let machine = try SystemMachine(.long)

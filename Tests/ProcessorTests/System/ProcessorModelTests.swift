@@ -34,7 +34,7 @@ import X86
     }
 
     @Test("features stand at their bits, and what is not implemented is absent")
-    func features() {
+    func features() throws {
         let leaf1 = model.cpuid(leaf: 1, subleaf: 0, context: context)
         // pni, ssse3, cx16, pcid, sse4_1, sse4_2, x2apic, popcnt, deadline, xsave, hypervisor
         #expect(leaf1.ecx == 0x85ba_2201)
@@ -48,6 +48,9 @@ import X86
         #expect(extended.edx == 0x2c10_0800)
         #expect(extended.ecx == 1)
         #expect(model.cpuid(leaf: 0x8000_0008, subleaf: 0, context: context).eax == 0x3028)
+        let deep = try ProcessorModel(parsing: "penumbra-v2,+la57")
+        #expect(deep.cpuid(leaf: 7, subleaf: 0, context: context).ecx == 1 << 2 | 1 << 16)
+        #expect(deep.cpuid(leaf: 0x8000_0008, subleaf: 0, context: context).eax == 0x3928)
     }
 
     @Test("OSXSAVE follows CR4 and the APIC bit its base register")

@@ -1,0 +1,37 @@
+import MachineMemory
+import X86
+
+/// The four pointer registers of PAE paging (SDM Vol. 3A §4.4.1).
+extension Processor {
+    /// Loads the pointers from where `cr3` points, if `form` is PAE paging. It is done before the
+    /// operation that causes it has changed anything.
+    /// - Returns: whether the form has them; nil after raising #GP(0), where a present one has a
+    ///   reserved bit set, or an exit. Nothing is loaded then.
+    func loadPointers(cr3: UInt64, form: PagingForm?) -> Bool? {
+        guard form == .pae else { return false }
+        var machine = cr3 & PagingForm.pae.rootMask
+        switch control.paging {
+        case .guest: break
+        case .shadow: machine = memory.machineAddress(of: GuestPhysicalAddress(machine)).rawValue
+        case .nested(let root), .agile(_, let root, _):
+            guard let found = translateSecond(machine, root.rawValue, write: false, []) else {
+                return nil
+            }
+            machine = found.machine
+        }
+        let rules = PagingRules(
+            form: .pae, physicalAddressBits: model.physicalAddressBits,
+            executeDisable: false, gigabytePages: false, pageSizeExtensions: false)
+        var loaded = SIMD4<UInt64>()
+        for index in 0..<4 {
+            let pointer = readEntry(machine &+ UInt64(index) &* 8, .pae)
+            if pointer.isPresent, rules.reservedBits(pointer, at: .directoryPointer) != 0 {
+                _ = core.generalProtection()
+                return nil
+            }
+            loaded[index] = pointer.rawValue
+        }
+        core.state.pointers = loaded
+        return true
+    }
+}
