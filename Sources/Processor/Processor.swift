@@ -23,22 +23,45 @@ import X86
 @safe public final class Processor {
     /// What the hypervisor asks of the hardware. Changing the paging scheme or the trace controls
     /// takes effect at the next `run`; cached translations are kept unless invalidated.
-    public var control = ControlBlock()
+    public var control: ControlBlock {
+        _read { yield unsafe interface.pointee.control }
+        _modify { yield unsafe &interface.pointee.control }
+    }
     /// What CPUID tells, and what is implemented for the guest.
     public let model: ProcessorModel
     /// This processor's number and initial APIC ID.
     public let index: Int
     /// Exact counts since reset.
-    public package(set) var statistics = ProcessorStatistics()
+    public package(set) var statistics: ProcessorStatistics {
+        _read { yield unsafe interface.pointee.statistics }
+        _modify { yield unsafe &interface.pointee.statistics }
+    }
     /// Free-running count of records written to the guest write buffer.
-    public package(set) var traceProducer: UInt64 = 0
+    public package(set) var traceProducer: UInt64 {
+        get { unsafe interface.pointee.traceProducer }
+        set { unsafe interface.pointee.traceProducer = newValue }
+    }
     /// What was written to protected pages while `ControlBlock.completesProtectedWrites` was set:
     /// records as the guest write buffer's. The hypervisor takes them at the next exit.
-    public private(set) var completedWrites: [UInt64] = []
+    private(set) var completedWrites: [UInt64] = []
+    /// Whether there are any.
+    public var hasCompletedWrites: Bool { !completedWrites.isEmpty }
     /// The platform asserts INTR. Looked at between instructions when the guest allows interrupts.
-    public var interruptRequested = false { didSet { core.leaveBlock() } }
+    public var interruptRequested: Bool {
+        get { unsafe interface.pointee.interruptRequested }
+        set {
+            unsafe interface.pointee.interruptRequested = newValue
+            core.leaveBlock()
+        }
+    }
     /// The platform signals an NMI; cleared when it is delivered.
-    public var nmiRequested = false { didSet { core.leaveBlock() } }
+    public var nmiRequested: Bool {
+        get { unsafe interface.pointee.nmiRequested }
+        set {
+            unsafe interface.pointee.nmiRequested = newValue
+            core.leaveBlock()
+        }
+    }
     /// Called before each instruction while set, at the price of speed: for instruction traces.
     /// It must not run the processor.
     public var instructionObserver: ((Processor) -> Void)? {
@@ -46,10 +69,17 @@ import X86
     }
 
     /// Who is told of translations and of what ends them; nobody in an ordinary run.
-    package var observer: (any TranslationObserver)?
+    package var observer: (any TranslationObserver)? {
+        didSet { hasObserver = observer != nil }
+    }
+    /// Whether there is an observer.
+    private(set) var hasObserver = false
     /// Whether the observer is told of each use of a cached translation too. Nothing is kept in
     /// the software TLB meanwhile, at the price of speed. To be set before the first run.
-    package var observesUses = false
+    package var observesUses: Bool {
+        get { unsafe interface.pointee.observesUses }
+        set { unsafe interface.pointee.observesUses = newValue }
+    }
 
     let memory: MachineMemory
     let platform: any Platform
@@ -57,6 +87,7 @@ import X86
     let blocks: BlockCache
     let vector: VectorUnit
     let caches: TranslationCaches
+    private let codeWatch: CodeWatch
     var recentRecords = InlineArray<8, UInt64>(repeating: .max)
     var stopRequested = false
     /// How many exceptions were delivered in a row at the retired count `lastExceptionRetired`.
@@ -70,6 +101,19 @@ import X86
     /// The last access that faulted, in whichever tables: address and kind.
     var faultedAccess: (address: UInt64, kind: AccessKind) = (0, [])
     private let stateBlock: UnsafeMutableRawPointer
+    // Invariant: one initialized `Interface`, made in init and freed in deinit only.
+    private let interface: UnsafeMutablePointer<Interface>
+
+    /// What hypervisor and hardware tell each other, behind a pointer: it is used several times in
+    /// each exit, and a class's own properties would be checked for exclusive access each time.
+    private struct Interface {
+        var control = ControlBlock()
+        var statistics = ProcessorStatistics()
+        var traceProducer: UInt64 = 0
+        var interruptRequested = false
+        var nmiRequested = false
+        var observesUses = false
+    }
 
     /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).
     public init(
@@ -80,23 +124,28 @@ import X86
         self.platform = platform
         self.model = model
         self.index = index
+        unsafe interface = .allocate(capacity: 1)
+        unsafe interface.initialize(to: Interface())
         unsafe stateBlock = UnsafeMutableRawPointer.allocate(
             byteCount: Core.byteCount, alignment: 64)
         core = unsafe Core(UInt(bitPattern: stateBlock))
         unsafe stateBlock.initializeMemory(as: State.self, repeating: State(), count: 1)
         blocks = BlockCache(memory: memory, processors: model.processorCount)
         caches = TranslationCaches(hardware, core: core, blocks: blocks, index: index)
+        codeWatch = CodeWatch(memory: memory, blocks: blocks, software: caches.software)
         vector = VectorUnit(processors: model.processorCount)
         unsafe stateBlock.storeBytes(
             of: UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()),
             toByteOffset: Core.processorOffset, as: UnsafeRawPointer.self)
-        memory.join(self)
+        memory.join(codeWatch)
         reset()
     }
 
     deinit {
         unsafe stateBlock.assumingMemoryBound(to: State.self).deinitialize(count: 1)
         unsafe stateBlock.deallocate()
+        unsafe interface.deinitialize(count: 1)
+        unsafe interface.deallocate()
     }
 
     /// Puts the processor into its state after RESET#, caches emptied; the retired count goes on.
@@ -185,10 +234,11 @@ import X86
         blocks.drop(frame: frame.number)
     }
 
-    /// Takes the records of completed writes; none are left.
-    public func takeCompletedWrites() -> [UInt64] {
-        defer { completedWrites.removeAll(keepingCapacity: true) }
-        return completedWrites
+    /// Takes the records of completed writes, in place of what `records` holds; none are left.
+    public func takeCompletedWrites(into records: inout [UInt64]) {
+        // The memory of the two arrays changes hands: none is allocated.
+        records.removeAll(keepingCapacity: true)
+        swap(&records, &completedWrites)
     }
 
     /// Notes one quadword that was written to a protected page.
@@ -208,13 +258,26 @@ import X86
     }
 }
 
-extension Processor: CodeCache {
-    package func watchWrites(to frame: UInt64) {
-        caches.software.forbidWrites(
+/// What memory tells a processor of writes to code. An object of its own, since memory refers to it
+/// weakly: an object that was ever referred to so is slower to retain, and the processor is retained
+/// in every exit.
+private final class CodeWatch: CodeCache {
+    private let memory: MachineMemory
+    private let blocks: BlockCache
+    private let software: SoftwareTLB
+
+    init(memory: MachineMemory, blocks: BlockCache, software: SoftwareTLB) {
+        self.memory = memory
+        self.blocks = blocks
+        self.software = software
+    }
+
+    func watchWrites(to frame: UInt64) {
+        software.forbidWrites(
             hostFrame: unsafe UInt64(UInt(bitPattern: memory.base)) &+ frame << 12)
     }
 
-    package func codeWritten(_ address: UInt64, size: Int) { blocks.written(address, size: size) }
+    func codeWritten(_ address: UInt64, size: Int) { blocks.written(address, size: size) }
 }
 
 /// Exact counts of what one processor did.

@@ -100,15 +100,15 @@
     public var rawValue: UInt32
     @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
     /// P: the fault was a protection violation, not a missing translation.
-    public static let present = PageFaultError(rawValue: 1 << 0)
+    @inlinable public static var present: PageFaultError { PageFaultError(rawValue: 1 << 0) }
     /// W/R.
-    public static let write = PageFaultError(rawValue: 1 << 1)
+    @inlinable public static var write: PageFaultError { PageFaultError(rawValue: 1 << 1) }
     /// U/S: the access was a user-mode access.
-    public static let user = PageFaultError(rawValue: 1 << 2)
+    @inlinable public static var user: PageFaultError { PageFaultError(rawValue: 1 << 2) }
     /// RSVD: a reserved bit was set in an entry that the walk used.
-    public static let reserved = PageFaultError(rawValue: 1 << 3)
+    @inlinable public static var reserved: PageFaultError { PageFaultError(rawValue: 1 << 3) }
     /// I/D: the access was an instruction fetch (set only where NX or SMEP is in use).
-    public static let fetch = PageFaultError(rawValue: 1 << 4)
+    @inlinable public static var fetch: PageFaultError { PageFaultError(rawValue: 1 << 4) }
 }
 
 /// What an access needs of a translation.
@@ -116,11 +116,11 @@
     public var rawValue: UInt8
     @inlinable @inline(__always) public init(rawValue: UInt8) { self.rawValue = rawValue }
     /// The access writes (a read-modify-write counts as a write from its start).
-    public static let write = AccessKind(rawValue: 1)
+    @inlinable public static var write: AccessKind { AccessKind(rawValue: 1) }
     /// The access fetches an instruction.
-    public static let fetch = AccessKind(rawValue: 2)
+    @inlinable public static var fetch: AccessKind { AccessKind(rawValue: 2) }
     /// The access is made with user rights (CPL 3, and not an implicit supervisor access).
-    public static let user = AccessKind(rawValue: 4)
+    @inlinable public static var user: AccessKind { AccessKind(rawValue: 4) }
     /// The access is an implicit supervisor access (descriptor tables, TSS): SMAP ignores AC.
-    public static let implicit = AccessKind(rawValue: 8)
+    @inlinable public static var implicit: AccessKind { AccessKind(rawValue: 8) }
 }

@@ -37,6 +37,12 @@ extension ShadowMMU {
         flushInvalidations()
     }
 
+    /// A drain that finds every buffer empty.
+    package func drainNothing(cause: DrainCause) {
+        ledger.drains[cause] &+= 1
+        ledger.emptyDrains &+= 1
+    }
+
     /// Takes `count` consumed records off what the processors see as pending. Locked, among
     /// processors.
     package func consumed(_ count: UInt64) {

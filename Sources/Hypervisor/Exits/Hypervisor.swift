@@ -36,6 +36,8 @@ public final class Hypervisor {
     private let mmu: ShadowMMU?
     private let layout: TraceLayout
     private var rings: [TraceRing] = []
+    /// The memory for what a processor has completed, kept from one exit to the next.
+    private var completed: [UInt64] = []
     private var exits = Tally<ExitReason>()
 
     /// How much machine memory the hypervisor needs: what the traced-write facility uses from
@@ -217,7 +219,7 @@ public final class Hypervisor {
 
     /// Whether any processor has written records that are not drained yet.
     package var hasPendingRecords: Bool {
-        zip(rings, processors).contains { $0.consumer != $1.traceProducer }
+        processors.contains { $0.control.trace.isEnabled && $0.tracePending != 0 }
     }
 
     // MARK: Exits
@@ -242,6 +244,7 @@ public final class Hypervisor {
 
     private func drain(_ cause: DrainCause, _ number: Int? = nil) {
         guard let mmu, policy.trace != nil else { return }
+        if !hasPendingRecords { return mmu.drainNothing(cause: cause) }
         for index in rings.indices {
             if policy.defects.contains(.skipsOtherRings), number != nil, index != number {
                 continue
@@ -275,11 +278,12 @@ public final class Hypervisor {
 
     /// Applies what the processor has written to protected tables.
     private func applyCompleted(_ number: Int) {
-        guard let mmu, !processors[number].completedWrites.isEmpty else { return }
+        guard let mmu, processors[number].hasCompletedWrites else { return }
         // The step may have been recorded in part. What is written to an upper table is applied at
         // once, and no older record may be behind it (`setLink`).
         if hasPendingRecords { drain(.completedWrite) }
-        mmu.applyCompleted(processors[number].takeCompletedWrites())
+        processors[number].takeCompletedWrites(into: &completed)
+        mmu.applyCompleted(completed)
     }
 
     private func resolve(

@@ -6,7 +6,7 @@
 /// - `exits[.tableWrite] == tableWrites.sum`
 /// - `recordsDrained == recordsByLevel.sum + recordsOfFormerTables`
 /// - `shadowPagesMade == shadowPagesLive + shadowPagesDropped + shadowPagesReclaimed`
-public struct Ledger: Equatable, Sendable {
+public struct Ledger: Equatable, Sendable, BitwiseCopyable {
     // Execution
 
     /// Guest instructions retired, all processors.

@@ -5,11 +5,16 @@ where RawValue == String, AllCases == [Self] {
     var index: Int { get }
 }
 
-/// One exact count for each case of `Key`.
-public struct Tally<Key: TallyKey>: Equatable, Sendable {
-    private var counts = [UInt64](repeating: 0, count: Key.allCases.count)
+/// One exact count for each case of `Key`, of which there are at most 24.
+public struct Tally<Key: TallyKey>: Equatable, Sendable, BitwiseCopyable {
+    // Inline, so that to count is one addition.
+    private var counts = InlineArray<24, UInt64>(repeating: 0)
 
     public init() {}
+
+    public static func == (one: Tally, other: Tally) -> Bool {
+        one.counts.indices.allSatisfy { one.counts[$0] == other.counts[$0] }
+    }
 
     /// How often `key` was counted.
     public subscript(key: Key) -> UInt64 {
@@ -18,7 +23,7 @@ public struct Tally<Key: TallyKey>: Equatable, Sendable {
     }
 
     /// All counts together.
-    public var sum: UInt64 { counts.reduce(0, &+) }
+    public var sum: UInt64 { counts.indices.reduce(0) { $0 &+ counts[$1] } }
 
     /// Each case with its count, in the order of the cases.
     public var pairs: [(key: Key, count: UInt64)] {

@@ -54,7 +54,7 @@ struct Auditor {
     init(_ mmu: ShadowMMU) { self.mmu = mmu }
 
     mutating func audit() -> [Violation] {
-        if mmu.pendingAll || !mmu.pendingAddresses.isEmpty {
+        if mmu.pendingAll || mmu.pendingCount != 0 {
             violations.append(.pendingInvalidations)
         }
         readLists()
@@ -62,7 +62,7 @@ struct Auditor {
         for slot in listed.keys where !mmu.shadowEntry(slot).isPresent {
             violations.append(.wrongLists(slot: slot))
         }
-        for root in mmu.liveRoots where root != 0 {
+        for root in mmu.liveRoots.indices.map({ mmu.liveRoots[$0] }) where root != 0 {
             let state = mmu.pages[root]
             let top: UInt8 = !state.isDirect && state.role.form == .fiveLevel ? 5 : 4
             if state.levelNumber != top || state.parents != 0 {

@@ -36,10 +36,17 @@ import Glibc
         }
     }
 
+    var indices: Range<Int> { 0..<count }
+
     /// The element at `index`.
     @inline(__always)
     subscript(index: UInt32) -> Element {
         get { self[Int(index)] }
         _modify { yield &self[Int(index)] }
     }
+}
+
+extension LazyTable where Element: Equatable {
+    /// Whether any element, of a short table, is `value`.
+    func contains(_ value: Element) -> Bool { indices.contains { self[$0] == value } }
 }

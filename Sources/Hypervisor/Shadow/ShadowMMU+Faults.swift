@@ -22,6 +22,11 @@ extension ShadowMMU {
     ) -> FaultResolution {
         stamp &+= 1
         defer { flushInvalidations() }
+        if access.contains(.write), let frame = protectedFrame(address, access, mode, processor),
+            let answer = writeToProtected(frame)
+        {
+            return answer
+        }
         // What is cached for the page ends with a fault, true or hidden.
         resyncEntry(address, processor: processor)
         var madeDirty = false
@@ -52,6 +57,43 @@ extension ShadowMMU {
             addInvalidation(address)
         }
         return .hidden
+    }
+
+    /// The traced frame that the shadow maps at an address, where its protection is all that stands
+    /// in the way of a write: so are most faults where tables are protected.
+    ///
+    /// What is present in the shadow is what the guest's tables say while no table is unsynced and
+    /// no record waits; and a leaf is marked only if its guest entry has A and D.
+    private func protectedFrame(
+        _ address: GuestVirtualAddress, _ access: AccessKind, _ mode: GuestMode, _ processor: Int
+    ) -> UInt64? {
+        guard policy.walked == .shadow, mode.rules != nil, unsynced.isEmpty,
+            policy.defects.isEmpty
+        else { return nil }
+        var writable = true
+        var user = true
+        var executeDisable = false
+        var page = liveRoots[processor]
+        while page != 0 {
+            let level = pages[page].level
+            let slot = slot(page, address.index(at: level))
+            let entry = shadowEntry(slot)
+            guard entry.isPresent, !entry.isSwitch else { return nil }
+            writable = writable && entry.isWritable
+            user = user && entry.isUser
+            executeDisable = executeDisable || entry.isExecuteDisabled
+            guard entry.isLeaf(at: level) else {
+                page = child(slot, entry)
+                continue
+            }
+            let frame = guestFrame(entry, level)
+            guard entry.isTraced, !entry.isDirty, isTraced(frame),
+                Self.permits(
+                    access, mode, writable: writable, user: user, executeDisable: executeDisable)
+            else { return nil }
+            return frame
+        }
+        return nil
     }
 
     /// What becomes of a permitted write to a frame that is kept from being written unnoticed; nil
@@ -149,11 +191,6 @@ extension ShadowMMU {
 
     /// Makes an invalidation of one page due.
     private func addInvalidation(_ address: GuestVirtualAddress) {
-        if pendingAll { return }
-        if pendingAddresses.count >= Self.pendingLimit {
-            pendingAll = true
-        } else {
-            pendingAddresses.append(address.rawValue)
-        }
+        if !pendingAll { addPending(address.rawValue) }
     }
 }

@@ -222,14 +222,15 @@ extension ShadowMMU {
         }
     }
 
-    private func addPending(_ address: UInt64) {
+    func addPending(_ address: UInt64) {
         // Roots that share a subtree mostly see it at one address.
-        if pendingAddresses.last == address { return }
-        if pendingAddresses.count >= Self.pendingLimit {
+        if pendingCount > 0 && pendingAddresses[pendingCount - 1] == address { return }
+        guard pendingCount < Self.pendingLimit else {
             pendingAll = true
-        } else {
-            pendingAddresses.append(address)
+            return
         }
+        pendingAddresses[pendingCount] = address
+        pendingCount += 1
     }
 
     /// Has every processor drop what is due. Nothing runs, and no freed page is used again,
@@ -239,15 +240,17 @@ extension ShadowMMU {
         if pendingAll {
             for cache in caches { cache.invalidateAll() }
             ledger.fullInvalidations &+= UInt64(caches.count)
-        } else if !pendingAddresses.isEmpty {
+        } else if pendingCount > 0 {
             for cache in caches {
-                for address in pendingAddresses { cache.invalidate(GuestVirtualAddress(address)) }
+                for number in 0..<pendingCount {
+                    cache.invalidate(GuestVirtualAddress(pendingAddresses[number]))
+                }
             }
-            ledger.pageInvalidations &+= UInt64(caches.count &* pendingAddresses.count)
+            ledger.pageInvalidations &+= UInt64(caches.count &* pendingCount)
         } else {
             return
         }
         pendingAll = false
-        pendingAddresses.removeAll(keepingCapacity: true)
+        pendingCount = 0
     }
 }

@@ -83,7 +83,7 @@ package final class ShadowMMU {
     var epoch: UInt32 = 1
     var rootLoadsInEpoch: UInt64 = 0
     /// The root that each processor walks.
-    var liveRoots: [UInt32]
+    let liveRoots: LazyTable<UInt32>
     /// The root of the second dimension; 0: there is none.
     var secondRoot: UInt32 = 0
     /// Where the facility's own structures lie; nil in tests of the shadow alone.
@@ -95,10 +95,15 @@ package final class ShadowMMU {
     let tracesLeavesAlone: Bool
 
     /// Invalidations that are due before any guest code runs.
-    var pendingAddresses: [UInt64] = []
+    let pendingAddresses: LazyTable<UInt64>
+    var pendingCount = 0
     var pendingAll = false
 
-    package var ledger = Ledger()
+    package var ledger: Ledger {
+        _read { yield counters[0] }
+        _modify { yield &counters[0] }
+    }
+    private let counters: LazyTable<Ledger>
 
     /// The fewest shadow pages that a fault can be resolved with: the empty root, a live root for
     /// each processor, the rest of one walk, and some to make progress with.
@@ -138,7 +143,10 @@ package final class ShadowMMU {
             let tracedInDirectory = LazyTable<UInt16>(count: frameLimit >> 9 + 1),
             let tracedInGigabyte = LazyTable<UInt32>(count: frameLimit >> 18 + 1),
             let buckets = LazyTable<UInt32>(count: Self.bucketCount(pageCount)),
-            let directories = LazyTable<SIMD4<UInt64>>(count: count)
+            let directories = LazyTable<SIMD4<UInt64>>(count: count),
+            let counters = LazyTable<Ledger>(count: 1),
+            let liveRoots = LazyTable<UInt32>(count: caches.count),
+            let pendingAddresses = LazyTable<UInt64>(count: Self.pendingLimit)
         else { throw .noHostMemory }
         self.pages = pages
         self.links = links
@@ -147,12 +155,13 @@ package final class ShadowMMU {
         self.tracedInGigabyte = tracedInGigabyte
         self.buckets = buckets
         self.directories = directories
+        self.counters = counters
+        self.liveRoots = liveRoots
+        self.pendingAddresses = pendingAddresses
         self.caches = caches
         self.policy = policy
         self.firstFrame = firstFrame
         ceiling = UInt32(pageCount)
-        liveRoots = [UInt32](repeating: 0, count: caches.count)
-        pendingAddresses.reserveCapacity(Self.pendingLimit)
         if policy.nesting != nil { nested.reserveCapacity(Self.nestedLimit) }
         memory.clear(MachineFrame(firstFrame))
     }

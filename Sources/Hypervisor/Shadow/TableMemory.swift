@@ -9,6 +9,7 @@ import X86
     let memory: MachineMemory
     // Invariant: `memory` keeps the mapping alive and unmoved, and it spans `arenaBytes`.
     private let base: UnsafeMutableRawPointer
+    private let arenaBytes: UInt64
     /// The frames of guest RAM below the hole for devices: `0..<lowFrames`.
     let lowFrames: UInt64
     /// The frames of guest RAM above it.
@@ -21,6 +22,7 @@ import X86
     init(_ memory: MachineMemory) {
         self.memory = memory
         unsafe base = memory.base
+        arenaBytes = memory.arenaBytes
         lowFrames = memory.lowGuestBytes / pageSize
         let high = MachineMemory.highStart / pageSize
         highFrames = high..<high + memory.highGuestBytes / pageSize
@@ -45,14 +47,14 @@ import X86
     /// would give: present, with reserved bits set.
     @inline(__always)
     func load(_ address: UInt64) -> UInt64 {
-        guard address <= memory.arenaBytes &- 8 else { return .max }
+        guard address <= arenaBytes &- 8 else { return .max }
         return unsafe base.load(fromByteOffset: Int(address & ~7), as: UInt64.self)
     }
 
     /// Writes the shadow entry at a machine address inside the pool.
     @inline(__always)
     func store(_ value: UInt64, at address: UInt64) {
-        guard address <= memory.arenaBytes &- 8 else { return }
+        guard address <= arenaBytes &- 8 else { return }
         unsafe base.storeBytes(of: value, toByteOffset: Int(address & ~7), as: UInt64.self)
     }
 

@@ -11,7 +11,7 @@ public struct ControlBlock: Sendable {
     /// write at once has nothing left to do at them.
     public var exitsOnInvalidation = true
     /// The processor makes the writes of one step to *protected* pages itself, on behalf of the
-    /// hypervisor, as an instruction emulator would; see `completedWrites`.
+    /// hypervisor, as an instruction emulator would; see `takeCompletedWrites`.
     ///
     /// A page is protected by a shadow leaf with T set and D clear, or by such a leaf of the second
     /// dimension. A write through it exits, with `pageFault` or `secondDimensionFault`, before

@@ -81,7 +81,7 @@ extension Processor {
 
     /// Tells the observer of an operation that has been done.
     func observe(_ operation: TranslationOperation) {
-        guard let observer else { return }
+        guard hasObserver, let observer else { return }
         observer.operated(operation, by: self)
     }
 

@@ -31,7 +31,7 @@ extension Processor {
         }
         statistics.tlbMisses += 1
         guard let walked = walk(address, kind) else { return nil }
-        if observer != nil { observe(address, kind, walked, isUse: false) }
+        if hasObserver { observe(address, kind, walked, isUse: false) }
         let machine = use(caches.insert(address, pcid: pcid, walked), address, kind)
         if caches.speculates { speculate(near: address) }
         return machine

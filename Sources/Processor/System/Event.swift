@@ -136,7 +136,7 @@ extension Processor {
         core.state.isHalted = false
         if vector == ExceptionVector.pageFault.rawValue {
             core.state.cr2 = core.state.pendingAddress
-            if observer != nil { observeFault(core.state.pendingAddress, core.state.pendingError) }
+            if hasObserver { observeFault(core.state.pendingAddress, core.state.pendingError) }
         }
         guard core.state.latched.isValid else { return latch(second) }
         let combined = (

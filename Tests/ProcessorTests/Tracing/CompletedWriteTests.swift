@@ -4,6 +4,14 @@ import Testing
 import X86
 
 /// Writes to protected pages (T set, D clear), and how the hypervisor has them completed.
+extension Processor {
+    fileprivate func takeCompletedWrites() -> [UInt64] {
+        var records: [UInt64] = []
+        takeCompletedWrites(into: &records)
+        return records
+    }
+}
+
 @Suite struct CompletedWriteTests {
     private let small = BareMachine.small
     /// P, R/W, U/S, A.
