@@ -3,15 +3,15 @@ import Processor
 import Testing
 import X86
 
-/// Writes to protected pages (T set, D clear), and how the hypervisor has them completed.
 extension Processor {
-    fileprivate func takeCompletedWrites() -> [UInt64] {
+    func takeCompletedWrites() -> [UInt64] {
         var records: [UInt64] = []
         takeCompletedWrites(into: &records)
         return records
     }
 }
 
+/// Writes to protected pages (T set, D clear), and how the hypervisor has them completed.
 @Suite struct CompletedWriteTests {
     private let small = BareMachine.small
     /// P, R/W, U/S, A.
