@@ -36,7 +36,11 @@ verify: build  ## run Linux and the test kernel under every technique with --ver
 lint:  ## check the format of every source file
 	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Tests
 
-bench: build  ## measure speed and memory
+.PHONY: mechanism
+mechanism: setup
+	$(SWIFT) build -c release --product mechanism
+
+bench: build mechanism  ## measure speed and memory
 	@Benchmarks/run.sh
 
 model:  ## check the model of the coherence protocol, exhaustively, with Spin

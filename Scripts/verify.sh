@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs everything under the lawfulness oracle: Linux under each technique with 1 and 2 processors,
-# and the test kernel's lists of paging under each technique. One line a run, and a summary; what a
-# failed run printed is kept in .build/verify/.
+# Runs everything under the lawfulness oracle: the test kernel's lists of paging under each technique,
+# and Linux on each machine of configurations.txt, where those that must end alike have to. One line
+# a run, and a summary; what a failed run printed is kept in .build/verify/.
 #
 # Usage: Scripts/verify.sh [PART OF A RUN'S NAME]…   runs only those whose name has one of the parts
 set -uo pipefail
@@ -9,13 +9,16 @@ cd "$(dirname "$0")/.."
 
 program=.build/release/penumbra
 directory=.build/verify
-techniques="bare trap unsync traced traced,capacity=4096,threshold=8,coalesce=0 nested"
+techniques="bare trap unsync traced traced,capacity=4096,threshold=8,coalesce=0 nested agile"
 seconds=900
 failed=0
 runs=0
+declare -A digests
 rm -rf "$directory"
 mkdir -p "$directory"
 
+# Runs of the same $group must end with the same digest.
+group=
 # run NAME EXPECTED-STATUS EXPECTED-LINE ARGUMENT…
 run() {
     local name=$1 expected=$2 line=$3
@@ -31,8 +34,13 @@ run() {
     local verdict=ok
     if [ "$status" -ne "$expected" ] || ! grep -q "$line" "$log"; then
         verdict="FAILED (status $status)"
-        failed=$((failed + 1))
+    elif [ -n "$group" ]; then
+        local digest
+        digest=$(grep -h -o 'digest .*' "$log")
+        digests[$group]=${digests[$group]:-$digest}
+        [ -n "$digest" ] && [ "$digest" = "${digests[$group]}" ] || verdict="FAILED (digest)"
     fi
+    [ "$verdict" = ok ] || failed=$((failed + 1))
     printf '%-62s %4d s  %s\n' "$name" "$((SECONDS - start))" "$verdict"
     grep -h -E 'verify: judged|unlawful' "$log" | sed 's/^penumbra: --verify:/   /'
     [ "$verdict" != ok ] || rm -f "$log"
@@ -46,19 +54,19 @@ for technique in $techniques; do
             -device isa-debug-exit,iobase=0xf4 --mmu "$technique"
     done
 done
-for processors in 1 2; do
-    for technique in $techniques; do
-        run "Linux, $processors processors, $technique" 0 '^GUEST-OK' \
-            -kernel Guests/.fetched/vmlinuz -initrd Guests/.fetched/initramfs.cpio.gz \
-            -append "console=ttyS0 quiet cryptomgr.notests panic=-1 penumbra.script=work" \
-            --no-reboot --mmu "$technique" -smp "$processors"
-    done
+for technique in $techniques; do
+    run "test kernel, other forms, $technique" 1 'FAILED 0' -cpu penumbra-v2,+la57 \
+        -kernel Guests/.fetched/testkernel.elf -append "forms pointers levels5" \
+        -device isa-debug-exit,iobase=0xf4 --mmu "$technique"
 done
-for technique in bare trap unsync traced nested; do
-    run "Linux, hardware that keeps all it may, $technique" 0 '^GUEST-OK' \
+while read -r processors technique options; do
+    [[ $processors == [0-9]* ]] || continue
+    group="$processors ${options#--hardware tlb=keep}"
+    # shellcheck disable=SC2086
+    run "Linux, $processors processors, $technique $options" 0 '^GUEST-OK' \
         -kernel Guests/.fetched/vmlinuz -initrd Guests/.fetched/initramfs.cpio.gz \
         -append "console=ttyS0 quiet cryptomgr.notests panic=-1 penumbra.script=work" \
-        --no-reboot --mmu "$technique" --hardware tlb=keep
-done
+        --no-reboot --digest --mmu "$technique" -smp "$processors" $options
+done <Scripts/configurations.txt
 echo "$runs runs, $failed failed"
 [ "$failed" -eq 0 ] && [ "$runs" -gt 0 ]
