@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures speed and memory, and writes Benchmarks/RESULTS.md. `make bench` builds the program first.
-# Nothing else should run on the machine meanwhile. It takes about two minutes.
+# Nothing else should run on the machine meanwhile. It takes some minutes.
 #
 # Environment:
 #   PENUMBRA=FILE   the program to measure (default: .build/release/penumbra)

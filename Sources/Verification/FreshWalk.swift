@@ -75,9 +75,11 @@ struct FreshWalk {
         let isFetch = access.contains(.fetch)
         let prevents = registers.cr4 & CR4.supervisorExecutionPrevention != 0
         var error: UInt32 = (isWrite ? 2 : 0) | (isUser ? 4 : 0)
-        if isFetch && (prevents || registers.efer & EFER.executeDisableEnable != 0) {
-            error |= 16
-        }
+        // 4-byte entries have no XD, and NXE does not count with them.
+        let hasExecuteDisable =
+            registers.efer & EFER.executeDisableEnable != 0
+            && registers.cr4 & CR4.physicalAddressExtension != 0
+        if isFetch && (prevents || hasExecuteDisable) { error |= 16 }
         switch end {
         case .notPresent: return error
         case .reserved: return error | 9

@@ -50,7 +50,7 @@ import VirtualMachine
 
     @Test(
         "operations and edits show the oracle nothing unlawful",
-        arguments: ["invalidation step=5", "edits step=23"],
+        arguments: ["invalidation step=5", "edits step=23", "forms"],
         ["bare", "trap", "unsync", "traced", "nested", "agile,writes=2,quiet=2"])
     func lists(words: String, technique: String) throws {
         let verified = try run(words, technique, .walks)
