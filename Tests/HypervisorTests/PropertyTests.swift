@@ -143,9 +143,16 @@ struct PropertyTests {
                     }
                 } else if random.next(8) == 0 {
                     // A change of mode, or of PAE's pointers, and nothing else is told.
-                    machine.mode.efer ^= EFER.executeDisableEnable
-                    if form == .twoLevel { machine.mode.cr4 ^= CR4.pageSizeExtensions }
-                    machine.cache.removeAll()
+                    switch random.next(4) {
+                    case 0: machine.mode.cr0 ^= CR0.writeProtect
+                    case 1: machine.mode.cr4 ^= CR4.supervisorExecutionPrevention
+                    case 2: machine.mode.cr4 ^= CR4.supervisorAccessPrevention
+                    default:
+                        machine.mode.efer ^= EFER.executeDisableEnable
+                        if form == .twoLevel { machine.mode.cr4 ^= CR4.pageSizeExtensions }
+                        machine.cache.removeAll()
+                    }
+                    if form == .pae { machine.cache.removeAll() }
                     machine.load()
                 } else {
                     machine.edit(rootPlace(), guest.rootEntry(&random))

@@ -73,6 +73,12 @@ extension Processor {
         }
         while core.state.latched.isValid {
             core.state.pending = .none
+            if core.state.owesRootLoad {
+                // The latched event is delivered in the new address space.
+                core.state.owesRootLoad = false
+                control.completesProtectedWrites = false
+                return .rootLoaded(flushed: true)
+            }
             if core.state.isShutDown { return shutDown() }
             core.state.latched.event.returnRIP = core.state.rip
             let event = core.state.latched.event
@@ -103,6 +109,7 @@ extension Processor {
     /// stands for `writeCompleted` too.
     func takeExit() -> Exit {
         if core.state.pending == .trapExit { control.completesProtectedWrites = false }
+        core.state.owesRootLoad = false
         core.state.pending = .none
         return core.state.pendingExit
     }

@@ -54,9 +54,13 @@ extension Core {
         }
         guard let new = readTask(target, layout), touchDescriptors(new) else { return false }
         let old = state.taskRegister
-        if changesRoot(new, layout) {
-            let form = PagingForm(cr0: state.cr0, cr4: state.cr4, efer: state.efer)
-            guard processor.loadPointers(cr3: new.root, form: form) != nil else { return false }
+        // The old task is saved where its own tables say: they stay in force until it has been.
+        var pointers = state.pointers
+        if changesRoot(new, layout),
+            PagingForm(cr0: state.cr0, cr4: state.cr4, efer: state.efer) == .pae
+        {
+            guard let loaded = processor.readPointers(cr3: new.root) else { return false }
+            pointers = loaded
         }
         let savedFlags = isReturn ? flags & ~RFLAGS.nestedTask : flags
         guard saveTask(old, returnRIP, savedFlags) else { return false }
@@ -69,6 +73,7 @@ extension Core {
             guard writeSystem(oldSelector, linear: target.base) else { return false }
         }
         if !isReturn, !setBusy(selector, true) { return false }
+        state.pointers = pointers
         enterTask(new, target, selector, layout, isNested: isNested)
         return true
     }
@@ -182,6 +187,8 @@ extension Core {
         state.cr0 |= CR0.taskSwitched
         if changesRoot(new, layout) {
             ControlRegisters.loadRoot(self, new.root, flushes: true)
+            // An exception in the new task comes after the exit, which it must not displace.
+            state.owesRootLoad = state.pending == .trapExit
         }
         for number in 0..<8 { self[UInt16(number) &* 8] = new.general[number] }
         let flags = new.flags | (isNested ? RFLAGS.nestedTask : 0)
