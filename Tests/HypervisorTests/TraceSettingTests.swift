@@ -177,7 +177,8 @@ struct TraceSettingTests {
 
     @Test("the auditor takes a known root of any form for one", arguments: PagingForm.allCases)
     func knownRoots(form: PagingForm) throws {
-        let machine = try TestMachine(policy: Technique(parsing: "traced,elide=on").policy, form: form)
+        let policy = try Technique(parsing: "traced,elide=on").policy
+        let machine = try TestMachine(policy: policy, form: form)
         machine.mmu.knowRoot(processor: 0, mode: machine.mode)
         machine.verify("known")
         let table = try #require(machine.layout.rootTable(0))

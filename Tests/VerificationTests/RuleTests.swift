@@ -82,7 +82,8 @@ struct RuleTests {
         user.toggle(0, cr4: CR4.supervisorAccessPrevention)
         #expect(judge(user, made(user) { $0.isUser = true }) == .notPermitted)
         let open = try Bench("traced")
-        open.execute(0, [0x0f, 0x22, 0xc0], rcx: 0, rax: open.processors[0].cr0 & ~CR0.writeProtect)
+        let unprotected = open.processors[0].cr0 & ~CR0.writeProtect
+        open.execute(0, [0x0f, 0x22, 0xc0], rcx: 0, rax: unprotected)
         let write = made(open) {
             $0.isWritable = false
             $0.access = .write
