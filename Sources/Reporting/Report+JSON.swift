@@ -6,21 +6,64 @@ extension Report {
     /// {
     ///   "facts": { "technique": "traced" },
     ///   "ledger": { "exits": { "page-fault": 12 } },
+    ///   "regions": {
+    ///     "7": {
+    ///       "begun": 1,
+    ///       "exits-by-code": {
+    ///         "others": 0,
+    ///         "top": [
+    ///           { "count": 12, "place": "0xffffffff81000010", "reasons": { "page-fault": 12 },
+    ///             "symbol": "clear_page_rep+0x7" }
+    ///         ]
+    ///       },
+    ///       "ledger": { "exits": { "page-fault": 12 } }
+    ///     }
+    ///   },
     ///   "version": 1
     /// }
     /// ```
     /// Counts are exact integers up to 2⁶⁴ − 1: read them with a parser that keeps 64-bit integers.
     public func json() -> String {
-        let facts = JSONValue.object(self.facts.map { ($0.key, .string($0.value)) })
-        let ledger = JSONValue.object(
-            sections.map { section in
-                (section.key, .object(section.rows.map { ($0.key, .number($0.count)) }))
-            })
-        let document = JSONValue.object([
-            ("facts", facts), ("ledger", ledger),
+        var members: [(key: String, value: JSONValue)] = [
+            ("facts", .object(facts.map { ($0.key, .string($0.value)) })),
+            ("ledger", Self.value(sections)),
             ("version", .number(UInt64(Report.formatVersion))),
-        ])
-        return document.rendered() + "\n"
+        ]
+        if !regions.isEmpty {
+            members.append(("regions", .object(regions.map { ($0.key, Self.value($0)) })))
+        }
+        return JSONValue.object(members).rendered() + "\n"
+    }
+
+    private static func value(_ sections: [Section]) -> JSONValue {
+        .object(sections.map { ($0.key, value($0.rows)) })
+    }
+
+    private static func value(_ rows: [Row]) -> JSONValue {
+        .object(rows.map { ($0.key, .number($0.count)) })
+    }
+
+    private static func value(_ region: Region) -> JSONValue {
+        .object(
+            [("begun", .number(region.begun)), ("ledger", value(region.sections))]
+                + region.places.map { places in
+                    (
+                        places.key,
+                        .object([
+                            ("others", .number(places.others)),
+                            ("top", .array(places.top.map { value($0) })),
+                        ])
+                    )
+                })
+    }
+
+    private static func value(_ place: Place) -> JSONValue {
+        let symbol = place.symbol.map { [("symbol", JSONValue.string($0))] } ?? []
+        return .object(
+            [
+                ("count", .number(place.count)), ("place", .string(place.name)),
+                ("reasons", value(place.rows)),
+            ] + symbol)
     }
 }
 
@@ -28,6 +71,7 @@ extension Report {
 package enum JSONValue {
     case number(UInt64)
     case string(String)
+    case array([JSONValue])
     case object([(key: String, value: JSONValue)])
 
     /// The value as text; lines after the first are indented by `indentation` spaces and more.
@@ -37,16 +81,26 @@ package enum JSONValue {
             return String(number)
         case .string(let text):
             return JSONValue.quoted(text)
+        case .array(let elements):
+            return JSONValue.bracketed(
+                "[", elements.map { $0.rendered(indentation: indentation + 2) }, "]", indentation)
         case .object(let members):
-            guard !members.isEmpty else { return "{}" }
-            let margin = String(repeating: " ", count: indentation + 2)
             let lines = members.sorted { $0.key < $1.key }.map { member in
-                margin + JSONValue.quoted(member.key) + ": "
+                JSONValue.quoted(member.key) + ": "
                     + member.value.rendered(indentation: indentation + 2)
             }
-            return "{\n" + lines.joined(separator: ",\n") + "\n"
-                + String(repeating: " ", count: indentation) + "}"
+            return JSONValue.bracketed("{", lines, "}", indentation)
         }
+    }
+
+    /// Elements, each on a line of its own, between brackets.
+    private static func bracketed(
+        _ opening: String, _ elements: [String], _ closing: String, _ indentation: Int
+    ) -> String {
+        guard !elements.isEmpty else { return opening + closing }
+        let margin = String(repeating: " ", count: indentation + 2)
+        return opening + "\n" + elements.map { margin + $0 }.joined(separator: ",\n") + "\n"
+            + String(repeating: " ", count: indentation) + closing
     }
 
     /// A JSON string: quotation marks, backslashes and control characters escaped (RFC 8259 §7).

@@ -58,6 +58,8 @@ public struct Report: Equatable, Sendable {
 
     public var facts: [Fact]
     public var sections: [Section]
+    /// The parts of the run, which sum up to the sections; empty where they are not told apart.
+    public var regions: [Region] = []
 
     public init(facts: [Fact], sections: [Section]) {
         self.facts = facts
