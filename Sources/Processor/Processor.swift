@@ -86,6 +86,8 @@ import X86
 
     let memory: MachineMemory
     let platform: any Platform
+    /// The bits of a linear address in the widest form that the model has (`Core.isStorable`).
+    let storableBits: Int64
     let core: Core
     let blocks: BlockCache
     let vector: VectorUnit
@@ -128,6 +130,7 @@ import X86
         self.platform = platform
         self.model = model
         self.index = index
+        storableBits = model.has(.la57) ? 57 : 48
         unsafe interface = .allocate(capacity: 1)
         unsafe interface.initialize(to: Interface())
         unsafe stateBlock = UnsafeMutableRawPointer.allocate(
