@@ -43,7 +43,10 @@ import X86
     }
     /// What was written to protected pages while `ControlBlock.completesProtectedWrites` was set:
     /// records as the guest write buffer's. The hypervisor takes them at the next exit.
-    private(set) var completedWrites: [UInt64] = []
+    private var completedWrites: [UInt64] {
+        _read { yield unsafe interface.pointee.completedWrites }
+        _modify { yield unsafe &interface.pointee.completedWrites }
+    }
     /// Whether there are any.
     public var hasCompletedWrites: Bool { !completedWrites.isEmpty }
     /// The platform asserts INTR. Looked at between instructions when the guest allows interrupts.
@@ -83,6 +86,8 @@ import X86
 
     let memory: MachineMemory
     let platform: any Platform
+    /// The bits of a linear address in the widest form that the model has (`Core.isStorable`).
+    let storableBits: Int64
     let core: Core
     let blocks: BlockCache
     let vector: VectorUnit
@@ -113,6 +118,7 @@ import X86
         var interruptRequested = false
         var nmiRequested = false
         var observesUses = false
+        var completedWrites: [UInt64] = []
     }
 
     /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).
@@ -124,6 +130,7 @@ import X86
         self.platform = platform
         self.model = model
         self.index = index
+        storableBits = model.has(.la57) ? 57 : 48
         unsafe interface = .allocate(capacity: 1)
         unsafe interface.initialize(to: Interface())
         unsafe stateBlock = UnsafeMutableRawPointer.allocate(

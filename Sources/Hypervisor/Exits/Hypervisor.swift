@@ -229,7 +229,7 @@ public final class Hypervisor {
 
     /// Whether any processor has written records that are not drained yet.
     package var hasPendingRecords: Bool {
-        processors.contains { $0.control.trace.isEnabled && $0.tracePending != 0 }
+        policy.trace != nil && processors.contains { $0.hasPendingRecords }
     }
 
     // MARK: Exits
@@ -307,10 +307,14 @@ public final class Hypervisor {
     ) -> FaultResolution? {
         guard let mmu else { return nil }
         let processor = processors[number]
+        let root = mmu.liveRoot(processor: number)
         let resolution = mmu.resolve(address, access, processor.guestMode, processor: number)
         switch resolution {
         case .hidden, .tableWrite, .unsynced:
-            setRoot(mmu, number)
+            // Mostly it walks this root already; a second dimension may have come to be.
+            if policy.nesting != nil || mmu.liveRoot(processor: number) != root {
+                setRoot(mmu, number)
+            }
             // Where the step meets a hidden fault on its way, it goes on completing.
             if resolution == .tableWrite { processor.control.completesProtectedWrites = true }
         case .injected(let error):

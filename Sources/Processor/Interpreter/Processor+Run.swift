@@ -98,7 +98,7 @@ extension Processor {
     private func runOne(_ block: BlockRef) -> Status {
         let shadow = core.state.interruptShadow
         core.state.interruptShadow = false
-        instructionObserver?(self)
+        if core.state.isObserved { instructionObserver?(self) }
         if core.debugActive, checkInstructionBreakpoints(core) { return .fault }
         let wasStepping = beginDebugStep(core)
         let status = execute(block, count: 1)

@@ -83,7 +83,7 @@ import X86
     /// MSRs) or named to INVLPG and INVPCID: canonical in the widest form that the model has, be
     /// it in use or not.
     func isStorable(_ address: UInt64) -> Bool {
-        Self.isExtended(address, from: processor.model.has(.la57) ? 57 : 48)
+        Self.isExtended(address, from: processor.storableBits)
     }
 
     /// Whether all bits of an address from `bits` - 1 up are equal.
