@@ -9,6 +9,13 @@ extension Processor {
     ///   reserved bit set, or an exit. Nothing is loaded then.
     func loadPointers(cr3: UInt64, form: PagingForm?) -> Bool? {
         guard form == .pae else { return false }
+        guard let loaded = readPointers(cr3: cr3) else { return nil }
+        core.state.pointers = loaded
+        return true
+    }
+
+    /// What loading them from where `cr3` points would load; nil after raising #GP(0) or an exit.
+    func readPointers(cr3: UInt64) -> SIMD4<UInt64>? {
         var machine = cr3 & PagingForm.pae.rootMask
         switch control.paging {
         case .guest: break
@@ -31,7 +38,6 @@ extension Processor {
             }
             loaded[index] = pointer.rawValue
         }
-        core.state.pointers = loaded
-        return true
+        return loaded
     }
 }
