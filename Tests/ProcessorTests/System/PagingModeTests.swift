@@ -192,6 +192,38 @@ import X86
         }
     }
 
+    @Test("a task switch saves the old task through the old pointers")
+    func taskSwitchSaves() throws {
+        let machine = try SystemMachine(.protected)
+        let second: UInt64 = 0x9000
+        // The first task's TSS lies in the second GiB, which the second task does not have.
+        for slot in [0xb000, 0xb008, 0xb020] as [UInt64] {
+            machine.store(0x3001 as UInt64, at: slot)
+        }
+        machine.store(
+            0x4000_8900_7000_0067 as UInt64, at: SystemMachine.gdt + UInt64(SystemMachine.task))
+        machine.store(
+            0x0000_8900_0000_0067 | second << 16,
+            at: SystemMachine.gdt + UInt64(SystemMachine.secondTask))
+        machine.store(0xb020 as UInt32, at: second + 28)
+        machine.store(0x40000 as UInt32, at: second + 32)
+        machine.store(UInt32(2), at: second + 36)
+        machine.store(UInt32(SystemMachine.code32), at: second + 76)
+        machine.store(UInt32(SystemMachine.data0), at: second + 80)
+        machine.store(UInt8(0xf4), at: 0x40000)
+        // As above, with mov eax, 0x30; ltr eax before the jump.
+        let code: [UInt8] =
+            [0xb8] + bytes(0xb000 as UInt32) + [0x0f, 0x22, 0xd8, 0xb8, 0x20, 0, 0, 0]
+            + [0x0f, 0x22, 0xe0, 0x0f, 0x20, 0xc0, 0x0d, 0, 0, 0, 0x80, 0x0f, 0x22, 0xc0]
+            + [0xb8, 0x30, 0, 0, 0, 0x0f, 0, 0xd8, 0xea, 0, 0, 0, 0, 0x80, 0]
+        machine.run(code)
+        #expect(machine.processor.rip == 0x40001)
+        #expect(machine.processor.pointers == [0x3001, 0, 0, 0])
+        #expect(
+            try machine.load(UInt32.self, at: 0x7000 + 32)
+                == UInt32(SystemMachine.code) + UInt32(code.count))
+    }
+
     // MARK: 5 levels
 
     private let deep = Result { try ProcessorModel(parsing: "penumbra-v2,+la57") }
