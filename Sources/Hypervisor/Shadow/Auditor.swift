@@ -328,11 +328,14 @@ struct Auditor {
                 let guest = mmu.tables.load(place)
                 if guest & 1 == 0 { continue }
                 let page = mmu.tables.load(place + 8) >> 12 &- mmu.firstFrame
-                let isRoot =
-                    page > 0 && page < UInt64(mmu.firstUnused)
-                    && mmu.pages[Int(page)].levelNumber == 4
-                    && mmu.pages[Int(page)].guestFrame == guest >> 12
-                    && !mmu.pages[Int(page)].isDirect
+                var isRoot = false
+                if page > 0 && page < UInt64(mmu.firstUnused) {
+                    let state = mmu.pages[Int(page)]
+                    // That of a 2-level guest stands for four times its directory.
+                    let frame =
+                        state.isUpper ? mmu.directories[Int(page)][0] >> 12 : state.guestFrame
+                    isRoot = state.isRoot && !state.isDirect && frame == guest >> 12
+                }
                 if !isRoot {
                     violations.append(.wrongKnownRoot(processor: processor, guest: guest))
                 }
