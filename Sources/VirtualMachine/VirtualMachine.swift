@@ -166,7 +166,7 @@ public final class VirtualMachine {
                 nextPoll = retired &+ Self.pollInterval
                 receiveInput()
             }
-            if current.retired >= turn.end { passTurn() }
+            if current.retired >= turn.end, !current.isDeliveringEvent { passTurn() }
             if let outcome = attendToChips() { return outcome }
             let before = current.retired
             let exit = current.run(until: limit(nextPoll))

@@ -17,10 +17,10 @@ import VirtualMachine
             Way(technique: "bare"),
             Way(technique: "traced"),
             Way(technique: "traced,capacity=4096,threshold=8,coalesce=0"),
-            Way(technique: "traced,capacity=4096", shadowBytes: 64 << 10),
+            Way(technique: "traced,capacity=4096", shadowBytes: 256 << 10),
             Way(technique: "trap"),
             Way(technique: "unsync"),
-            Way(technique: "unsync", shadowBytes: 64 << 10),
+            Way(technique: "unsync", shadowBytes: 256 << 10),
             Way(technique: "nested"),
             Way(technique: "agile,writes=3,quiet=2"),
         ]

@@ -40,6 +40,8 @@ public final class Hypervisor {
     private var completed: [UInt64] = []
     private var exits = Tally<ExitReason>()
     private var division = LedgerDivision()
+    /// The last fault-like exit for a translation: whose, and after how many instructions.
+    private var lastFault = (processor: -1, retired: UInt64.max)
 
     /// How much machine memory the hypervisor needs: what the traced-write facility uses from
     /// machine address 0 up (`TraceLayout`), and `shadowBytes` for shadow pages after it. 0 for
@@ -85,6 +87,10 @@ public final class Hypervisor {
         guard policy.walked != .guest else {
             mmu = nil
             return
+        }
+        let least = ShadowMMU.leastPages(processors: processors.count, policy: policy)
+        guard shadowBytes / pageSize >= least else {
+            throw .tooLittleShadowMemory(given: shadowBytes, least: least * pageSize)
         }
         mmu = try ShadowMMU(
             memory: memory, caches: processors, firstFrame: layout.end / pageSize,
@@ -136,6 +142,7 @@ public final class Hypervisor {
     public func handle(_ exit: Exit, processor: Int) -> Bool {
         // Model: step L1. No processor runs until this returns.
         adoptElidedRoots()
+        mmu?.isBegunAnew = isBegunAnew(exit, processor)
         applyCompleted(processor)
         var reason = ExitReason(exit)
         defer { if let reason { count(reason, processor) } }
@@ -238,6 +245,18 @@ public final class Hypervisor {
         exits[reason] &+= 1
         division.count(
             reason, code: processors[number].rip, process: processors[number].guestRoot)
+    }
+
+    /// Whether an instruction faults that did so at the exit before: what it wrote is written anew
+    /// at each attempt, and says nothing of what the guest does with its pages.
+    private func isBegunAnew(_ exit: Exit, _ number: Int) -> Bool {
+        switch exit {
+        case .pageFault, .secondDimensionFault:
+            let fault = (processor: number, retired: processors[number].retired)
+            defer { lastFault = fault }
+            return fault == lastFault
+        default: return false
+        }
     }
 
     /// Whether the exit is left unanswered, by a deliberate mistake; a new root is loaded still.

@@ -12,9 +12,12 @@ extension Processor {
         if let fault = control.injection {
             control.injection = nil
             core.state.pendingAddress = fault.address.rawValue
+            // If a task was being entered, it faults, and so is entered.
+            core.state.taskEntry.next = .done
             _ = core.raise(.pageFault, error: fault.error.rawValue)
         }
-        if core.state.pending != .none || hasLatchedDelivery {
+        if core.state.pending != .none || isDeliveringEvent {
+            core.continueTaskEntry()
             if let exit = deliverPending() { return exit }
             if control.completesProtectedWrites { return endCompletion() }
         }

@@ -110,8 +110,8 @@ import X86
     // MARK: Events and debugging (System/)
     /// The event that is being delivered, kept while delivery needs the hypervisor.
     var latched = LatchedEvent()
-    /// A task switch has loaded CR3, and the exit for that comes before anything else.
-    var owesRootLoad = false
+    /// The task that is being entered.
+    var taskEntry = TaskEntry()
     /// A double fault could not be delivered.
     var isShutDown = false
     /// When the running instruction is followed by a single-step trap.

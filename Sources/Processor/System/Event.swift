@@ -58,8 +58,12 @@ struct LatchedEvent {
 
 /// Getting events to the guest.
 extension Processor {
-    /// Whether an event waits for its delivery to be tried again.
-    var hasLatchedDelivery: Bool { core.state.latched.isValid }
+    /// Whether the delivery of an event, or a task switch, has begun and waits to be gone on with at
+    /// the next entry: the processor is not between two instructions, though it may have retired as
+    /// many as it was to.
+    public var isDeliveringEvent: Bool {
+        core.state.latched.isValid || core.state.taskEntry.isPending
+    }
 
     /// Delivers the pending exception or the latched event, escalating to double and triple faults.
     ///
@@ -73,12 +77,6 @@ extension Processor {
         }
         while core.state.latched.isValid {
             core.state.pending = .none
-            if core.state.owesRootLoad {
-                // The latched event is delivered in the new address space.
-                core.state.owesRootLoad = false
-                control.completesProtectedWrites = false
-                return .rootLoaded(flushed: true)
-            }
             if core.state.isShutDown { return shutDown() }
             core.state.latched.event.returnRIP = core.state.rip
             let event = core.state.latched.event
@@ -109,7 +107,6 @@ extension Processor {
     /// stands for `writeCompleted` too.
     func takeExit() -> Exit {
         if core.state.pending == .trapExit { control.completesProtectedWrites = false }
-        core.state.owesRootLoad = false
         core.state.pending = .none
         return core.state.pendingExit
     }
