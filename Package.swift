@@ -24,11 +24,15 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         // Debian's libzydis-dev ships no pkg-config file, so the module map names the library.
         .systemLibrary(name: "CZydis", providers: [.apt(["libzydis-dev"])]),
         .systemLibrary(name: "CHost"),
+        // Only the one-shot hash is used; its pkg-config file would bring in flags that need not be.
+        .systemLibrary(name: "CCrypto", providers: [.apt(["libssl-dev"])]),
         module("X86"),
         module("MachineMemory", ["X86", "CHost"]),
         module("Processor", ["X86", "MachineMemory", "CZydis"]),
@@ -46,11 +50,25 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         module("Reporting", ["X86", "Hypervisor"]),
+        .target(
+            name: "Comparison",
+            dependencies: [
+                "Reporting", "Hypervisor", "Processor", "CCrypto",
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "Yams", package: "Yams"),
+            ],
+            // In the program itself, which so needs no file beside it.
+            resources: [
+                .embedInCode("Profiles/sandy-bridge.yaml"),
+                .embedInCode("Profiles/cascade-lake.yaml"),
+                .embedInCode("Profiles/nested-cloud.yaml"),
+            ],
+            swiftSettings: settings),
         .executableTarget(
             name: "penumbra",
             dependencies: [
-                "VirtualMachine", "Verification", "Reporting", "Hypervisor", "Processor",
-                "MachineMemory", "CZydis",
+                "VirtualMachine", "Verification", "Reporting", "Comparison", "Hypervisor",
+                "Processor", "MachineMemory", "CZydis",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -78,7 +96,13 @@ let package = Package(
                 "X86",
             ]),
         tests("ReportingTests", ["Reporting", "Hypervisor"]),
+        tests(
+            "ComparisonTests",
+            [
+                "Comparison", "Reporting", "Hypervisor",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ]),
         // Drives the built program, which `swift test` builds beside it.
-        tests("CommandLineTests", []),
+        tests("CommandLineTests", [.product(name: "GRDB", package: "GRDB.swift")]),
     ]
 )

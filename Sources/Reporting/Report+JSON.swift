@@ -16,11 +16,20 @@ extension Report {
             sections.map { section in
                 (section.key, .object(section.rows.map { ($0.key, .number($0.count)) }))
             })
-        let document = JSONValue.object([
+        var members: [(key: String, value: JSONValue)] = [
             ("facts", facts), ("ledger", ledger),
             ("version", .number(UInt64(Report.formatVersion))),
+        ]
+        if let series { members.append(("series", Self.value(series))) }
+        return JSONValue.object(members).rendered() + "\n"
+    }
+
+    private static func value(_ series: Series) -> JSONValue {
+        .object([
+            ("columns", .array(series.columns.map { .string($0) })),
+            ("interval", .number(series.interval)),
+            ("points", .array(series.points.map { .row($0) })),
         ])
-        return document.rendered() + "\n"
     }
 }
 
@@ -28,6 +37,9 @@ extension Report {
 package enum JSONValue {
     case number(UInt64)
     case string(String)
+    case array([JSONValue])
+    /// Numbers, all on one line.
+    case row([UInt64])
     case object([(key: String, value: JSONValue)])
 
     /// The value as text; lines after the first are indented by `indentation` spaces and more.
@@ -37,16 +49,28 @@ package enum JSONValue {
             return String(number)
         case .string(let text):
             return JSONValue.quoted(text)
+        case .array(let elements):
+            return JSONValue.bracketed(
+                "[", elements.map { $0.rendered(indentation: indentation + 2) }, "]", indentation)
+        case .row(let numbers):
+            return "[" + numbers.map { String($0) }.joined(separator: ", ") + "]"
         case .object(let members):
-            guard !members.isEmpty else { return "{}" }
-            let margin = String(repeating: " ", count: indentation + 2)
             let lines = members.sorted { $0.key < $1.key }.map { member in
-                margin + JSONValue.quoted(member.key) + ": "
+                JSONValue.quoted(member.key) + ": "
                     + member.value.rendered(indentation: indentation + 2)
             }
-            return "{\n" + lines.joined(separator: ",\n") + "\n"
-                + String(repeating: " ", count: indentation) + "}"
+            return JSONValue.bracketed("{", lines, "}", indentation)
         }
+    }
+
+    /// Elements, each on a line of its own, between brackets.
+    private static func bracketed(
+        _ opening: String, _ elements: [String], _ closing: String, _ indentation: Int
+    ) -> String {
+        guard !elements.isEmpty else { return opening + closing }
+        let margin = String(repeating: " ", count: indentation + 2)
+        return opening + "\n" + elements.map { margin + $0 }.joined(separator: ",\n") + "\n"
+            + String(repeating: " ", count: indentation) + closing
     }
 
     /// A JSON string: quotation marks, backslashes and control characters escaped (RFC 8259 §7).

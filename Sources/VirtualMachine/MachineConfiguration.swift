@@ -40,6 +40,8 @@ public struct MachineConfiguration: Sendable {
     public var seed: UInt64 = 0
     /// The ceiling on shadow pages, in bytes.
     public var shadowMemoryBytes: UInt64 = 64 << 20
+    /// The instructions between two points of the run's series; nil: there is none.
+    public var sampleInterval: UInt64?
     /// What the lawfulness oracle judges.
     public var verification = VerificationMode.off
     /// The date at which the machine's clock starts, in seconds since 1970: 2026-01-01.

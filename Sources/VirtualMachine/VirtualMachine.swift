@@ -32,6 +32,8 @@ public final class VirtualMachine {
     private let tap: ConsoleTap
     private let oracle: Oracle?
     private var turn: Turn
+    /// How the run has gone on, where the configuration has a `sampleInterval`.
+    public private(set) var series: RunSeries?
     /// What the processors whose turn it is not have retired.
     private var retiredByOthers: UInt64 = 0
 
@@ -150,7 +152,11 @@ public final class VirtualMachine {
     /// Runs the guest until it ends, or is ended.
     public func run() -> RunOutcome {
         var nextPoll = retired
+        if let interval = configuration.sampleInterval, series == nil {
+            series = RunSeries(interval: interval, start: retired)
+        }
         while true {
+            if series != nil { sample() }
             if retired >= nextPoll {
                 if stopFlag.isSet { return .stopped }
                 nextPoll = retired &+ Self.pollInterval
@@ -184,6 +190,14 @@ public final class VirtualMachine {
 
     /// The processor whose turn it is.
     private var current: Processor { processors[turn.processor] }
+
+    /// Adds a point to the series where one is due.
+    private func sample() {
+        guard let next = series?.next, retired >= next else { return }
+        series?.add(
+            RunSeries.Point(
+                ledger, instructions: retired, bufferedRecords: hypervisor.takeFullestBuffer()))
+    }
 
     private func passTurn() {
         let next = turn.next
@@ -242,7 +256,7 @@ public final class VirtualMachine {
     /// the next timer or the next poll.
     private func limit(_ nextPoll: UInt64) -> UInt64 {
         let total = retired
-        let before = min(nextPoll, timerLimit(total))
+        let before = min(nextPoll, timerLimit(total), series?.next ?? .max)
         let (limit, overflow) = current.retired.addingReportingOverflow(before &- total)
         return min(turn.end, overflow ? .max : limit)
     }

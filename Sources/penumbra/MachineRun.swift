@@ -23,6 +23,12 @@ struct MachineRun {
         if options.progress && Progress.isWanted {
             console.onPoll = { progress.update { machine.retired } }
         }
+        if let descriptor = options.beats {
+            var pulse = Pulse(descriptor)
+            console.onPoll = {
+                if !pulse.beat(machine.retired) { machine.stopFlag.requestStop() }
+            }
+        }
 
         RawTerminal.begin(stop: machine.stopFlag)
         let outcome = machine.run()
@@ -32,10 +38,13 @@ struct MachineRun {
         progress.end()
 
         if let counts = machine.lawfulness { StandardStreams.report(text(counts)) }
-        let report = Report(ledger: machine.ledger, facts: facts(outcome, machine.retired))
+        let digest = options.digest ? machine.digest().description : nil
+        var report = Report(ledger: machine.ledger, facts: facts(outcome, machine.retired))
+        if let digest { report.facts.append(.init("digest", digest)) }
+        report.series = machine.series.map { Report.Series($0) }
         try ledgerFile?.write(report.json())
         if options.showLedger { StandardStreams.writeError(report.table()) }
-        if options.digest { StandardStreams.report("digest \(machine.digest())") }
+        if let digest { StandardStreams.report("digest \(digest)") }
         let status = try status(of: outcome, console: console)
         guard status == .success else { throw status }
     }

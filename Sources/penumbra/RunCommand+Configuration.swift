@@ -30,6 +30,7 @@ extension RunCommand {
         machine.hasTestDevice = devices.contains(.test)
         machine.rebootAllowed = !noReboot
         machine.seed = seed
+        machine.sampleInterval = sample
         if verify { machine.verification = .walks }
         if let shadowMemory { machine.shadowMemoryBytes = shadowMemory.bytes }
         return machine

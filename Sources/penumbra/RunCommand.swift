@@ -124,6 +124,16 @@ struct RunCommand: ParsableCommand {
     var progress = false
 
     @Option(
+        help: .init(
+            "The ledger has a point of the run's series every so many instructions.",
+            valueName: "instructions"),
+        transform: Quantum.parse)
+    var sample: UInt64?
+
+    @Option(help: .hidden)
+    var beats: Int32?
+
+    @Option(
         name: [.customLong("device"), .customLong("device", withSingleDash: true)],
         help: .init(
             "isa-debug-exit[,iobase=PORT][,iosize=BYTES] or pc-testdev; may be repeated.",

@@ -39,6 +39,7 @@ public final class Hypervisor {
     /// The memory for what a processor has completed, kept from one exit to the next.
     private var completed: [UInt64] = []
     private var exits = Tally<ExitReason>()
+    private var fullestRing: UInt64 = 0
 
     /// How much machine memory the hypervisor needs: what the traced-write facility uses from
     /// machine address 0 up (`TraceLayout`), and `shadowBytes` for shadow pages after it. 0 for
@@ -210,6 +211,15 @@ public final class Hypervisor {
         return ledger
     }
 
+    /// The most records that were pending in one write buffer since this was asked last.
+    public func takeFullestBuffer() -> UInt64 {
+        let fullest = processors.reduce(fullestRing) { most, processor in
+            processor.control.trace.isEnabled ? max(most, processor.tracePending) : most
+        }
+        fullestRing = 0
+        return fullest
+    }
+
     /// What is wrong with the shadow, for tests; empty where nothing is, and under `bare`. Means
     /// something only while no records are pending.
     package func audit() -> [Violation] { mmu?.audit() ?? [] }
@@ -255,7 +265,9 @@ public final class Hypervisor {
         var consumed: UInt64 = 0
         for index in rings.indices {
             let trace = processors[index].control.trace
-            consumed &+= rings[index].consumer &- trace.consumer
+            let count = rings[index].consumer &- trace.consumer
+            consumed &+= count
+            fullestRing = max(fullestRing, count)
             processors[index].control.trace.consumer = rings[index].consumer
         }
         if policy.trace?.elide == true { mmu.consumed(consumed) }
