@@ -9,7 +9,7 @@ extension ComparisonDocument {
             let cells = cells.filter { $0.workload == workload }
             if !text.isEmpty { text += "\n" }
             let instructions = cells.compactMap { $0.summary?.instructions }.max()
-            text += workload
+            text += workload.shortened(to: 60)
             text += instructions.map { ": \(Report.grouped($0)) instructions\n" } ?? "\n"
             text += Self.line(Self.titles)
             for cell in cells { text += Self.line(of: cell) }

@@ -19,7 +19,10 @@ public struct RunDatabase: Sendable {
     public init(_ path: String) throws(ComparisonError) {
         self.path = path
         do {
-            queue = try DatabaseQueue(path: path)
+            var configuration = Configuration()
+            // Another comparison may be writing its row.
+            configuration.busyMode = .timeout(10)
+            queue = try DatabaseQueue(path: path, configuration: configuration)
             let isNew = try queue.read { try $0.tableExists("runs") == false }
             if isNew {
                 let isEmpty = try queue.read {

@@ -76,13 +76,12 @@ struct ComparisonSession {
 
     /// This program's own file.
     private static func program() throws(ComparisonError) -> String {
-        var buffer = [UInt8](repeating: 0, count: 4096)
-        let count = unsafe buffer.withUnsafeMutableBytes { bytes in
-            // Writes at most the buffer's own length.
-            unsafe readlink("/proc/self/exe", bytes.baseAddress, bytes.count)
-        }
+        var buffer = [CChar](repeating: 0, count: 4096)
+        // Writes at most the buffer's own length.
+        let count = unsafe readlink("/proc/self/exe", &buffer, buffer.count)
         guard count > 0 else { throw .cannotStart("/proc/self/exe", errno: errno) }
-        return String(decoding: buffer.prefix(count), as: UTF8.self)
+        let bytes = buffer.prefix(count).map { UInt8(bitPattern: $0) }
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     /// The files of an initrd: one, or those of Multiboot modules ("FILE args,FILE …").

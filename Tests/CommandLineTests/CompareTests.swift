@@ -130,7 +130,9 @@ extension CommandLineTests {
                     #expect(series.interval == 1_000_000)
                     #expect(series.columns.first == "instructions")
                     let count = try #require(cell.summary).instructions / 1_000_000
-                    #expect(series.points.compactMap(\.first) == (0..<count).map { ($0 + 1) * 1_000_000 })
+                    #expect(
+                        series.points.compactMap(\.first)
+                            == (0..<count).map { ($0 + 1) * 1_000_000 })
                 }
             }
             let lines = result.output.split(separator: "\n")
@@ -275,6 +277,22 @@ extension CommandLineTests {
             #expect(result.ending == .exited(0), "\(result.errors)")
             #expect(result.errors.contains("of 48 runs were done before"))
             #expect(try count() == 48)
+        }
+
+        @Test func `a terminal shows what runs, how fast, and how long it will take`() throws {
+            let comparison = try Case(
+                "--workload", "bbbbbbbbbbbbbbbb;bbbbbbbbbbbbbbbbb", "--mmu", "bare", "--jobs", "1")
+            let terminal = try PseudoTerminal()
+            let null = try Program.openFile("/dev/null", O_RDWR)
+            defer { close(null) }
+            let process = try Program.start(
+                comparison.arguments, input: null, output: null, errors: terminal.terminal)
+            #expect(terminal.waits(for: "0 of 2 done, "))
+            #expect(terminal.waits(for: " million instructions/s"))
+            #expect(terminal.waits(for: ": bbbbbbbbbbbbbbbb × bare"))
+            #expect(terminal.waits(for: "1 of 2 done, "))
+            #expect(terminal.waits(for: " left: bbbbbbbbbbbbbbbbb × bare"))
+            #expect(Program.wait(for: process) == .exited(0))
         }
 
         @Test func `bad input is one line, before anything runs`() throws {

@@ -51,10 +51,12 @@ import Testing
         #expect(price.groups.reduce(0) { $0 + $1.cycles } == price.cycles)
     }
 
-    @Test(arguments: [
+    private static let recordFigures: [(String, String?)] = [
         ("traced", "record-address"), ("traced,record=value", "record-value"),
         ("traced,record=mask", "record-mask"), ("trap", nil), ("bare", nil),
-    ] as [(String, String?)])
+    ]
+
+    @Test(arguments: recordFigures)
     func `records are priced by their format`(text: String, figure: String?) throws {
         let profile = try Profile.named("sandy-bridge")
         let price = Price(
