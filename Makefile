@@ -34,7 +34,7 @@ verify: build  ## run Linux and the test kernel under every technique with --ver
 	@Scripts/verify.sh
 
 lint:  ## check the format of every source file
-	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Tests
+	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Tests Guests/Workloads
 
 .PHONY: mechanism
 mechanism: setup
@@ -48,7 +48,8 @@ model:  ## check the model of the coherence protocol, exhaustively, with Spin
 	@Scripts/model.sh
 
 clean:  ## remove what was built, and keep what was fetched
-	rm -rf .build Guests/.fetched/initramfs.cpio.gz Guests/.fetched/testkernel.elf
+	rm -rf .build Guests/.fetched/initramfs.cpio.gz Guests/.fetched/testkernel.elf \
+		Guests/.fetched/workload
 
 distclean: clean  ## remove what was fetched, too
 	rm -rf Guests/.fetched

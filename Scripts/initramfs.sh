@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the default guest's initramfs: Debian's static busybox, Guests/Linux/init and the scripts
-# beside it. The same inputs give the same bytes on every machine: names sorted, times and owners
+# beside it, and the workloads that Scripts/workloads.sh has built beside the output. The same inputs give the same bytes on every machine: names sorted, times and owners
 # zero, inodes renumbered. Nothing is done where the archive is newer than its inputs.
 #
 # Usage: Scripts/initramfs.sh OUTPUT
@@ -10,7 +10,9 @@ cd "$(dirname "$0")/.."
 
 output=$1
 busybox=$(command -v busybox) || { echo "initramfs: busybox-static is missing" >&2; exit 1; }
-inputs=("$busybox" Guests/Linux/init Guests/Linux/*.sh Scripts/initramfs.sh)
+workload=$(dirname "$output")/workload
+[ -r "$workload" ] || { echo "initramfs: $workload is missing" >&2; exit 1; }
+inputs=("$busybox" "$workload" Guests/Linux/init Guests/Linux/*.sh Scripts/initramfs.sh)
 
 newest=$output
 for input in "${inputs[@]}"; do
@@ -22,6 +24,8 @@ tree=$(mktemp -d)
 trap 'rm -rf "$tree" "$output.part"' EXIT
 install -d -m 755 "$tree"/{bin,scripts,proc,sys,dev,root}
 install -m 755 "$busybox" "$tree/bin/busybox"
+install -m 755 "$workload" "$tree/bin/workload"
+ln -s workload "$tree/bin/mark"
 install -m 755 Guests/Linux/init "$tree/init"
 install -d -m 1777 "$tree/tmp"
 install -m 644 Guests/Linux/*.sh "$tree/scripts/"

@@ -118,5 +118,6 @@ install_packages
 mkdir -p "$fetched" 2>/dev/null && [ -w "$fetched" ] ||
     die "cannot write to $(pwd)/$fetched: work in a copy of the project that you may write to"
 fetch_kernel
+Scripts/workloads.sh "$fetched/workload"
 Scripts/initramfs.sh "$fetched/initramfs.cpio.gz"
 Scripts/testkernel.sh "$fetched/testkernel.elf"

@@ -208,6 +208,8 @@ import X86
     /// The four pointer registers of PAE paging; they mean something only in that form.
     public var pointers: SIMD4<UInt64> { core.state.pointers }
     public var rip: UInt64 { core.state.rip }
+    /// Where SYSCALL in 64-bit mode goes: IA32_LSTAR.
+    public var systemCallEntry: UInt64 { core.state.longSTAR }
     /// The current privilege level, 0…3.
     public var privilegeLevel: UInt8 { core.state.cpl }
     /// EFLAGS.AC, which opens user pages to the supervisor under SMAP.

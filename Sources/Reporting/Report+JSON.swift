@@ -6,22 +6,56 @@ extension Report {
     /// {
     ///   "facts": { "technique": "traced" },
     ///   "ledger": { "exits": { "page-fault": 12 } },
+    ///   "regions": {
+    ///     "7": {
+    ///       "begun": 1,
+    ///       "exits-by-code": {
+    ///         "others": 0,
+    ///         "top": [
+    ///           { "count": 12, "place": "0xffffffff81000010", "reasons": { "page-fault": 12 },
+    ///             "symbol": "clear_page_rep+0x7" }
+    ///         ]
+    ///       },
+    ///       "ledger": { "exits": { "page-fault": 12 } }
+    ///     }
+    ///   },
     ///   "version": 1
     /// }
     /// ```
     /// Counts are exact integers up to 2⁶⁴ − 1: read them with a parser that keeps 64-bit integers.
     public func json() -> String {
-        let facts = JSONValue.object(self.facts.map { ($0.key, .string($0.value)) })
-        let ledger = JSONValue.object(
-            sections.map { section in
-                (section.key, .object(section.rows.map { ($0.key, .number($0.count)) }))
-            })
         var members: [(key: String, value: JSONValue)] = [
-            ("facts", facts), ("ledger", ledger),
+            ("facts", .object(facts.map { ($0.key, .string($0.value)) })),
+            ("ledger", Self.value(sections)),
             ("version", .number(UInt64(Report.formatVersion))),
         ]
+        if !regions.isEmpty {
+            members.append(("regions", .object(regions.map { ($0.key, Self.value($0)) })))
+        }
         if let series { members.append(("series", Self.value(series))) }
         return JSONValue.object(members).rendered() + "\n"
+    }
+
+    private static func value(_ sections: [Section]) -> JSONValue {
+        .object(sections.map { ($0.key, value($0.rows)) })
+    }
+
+    private static func value(_ rows: [Row]) -> JSONValue {
+        .object(rows.map { ($0.key, .number($0.count)) })
+    }
+
+    private static func value(_ region: Region) -> JSONValue {
+        .object(
+            [("begun", .number(region.begun)), ("ledger", value(region.sections))]
+                + region.places.map { places in
+                    (
+                        places.key,
+                        .object([
+                            ("others", .number(places.others)),
+                            ("top", .array(places.top.map { value($0) })),
+                        ])
+                    )
+                })
     }
 
     private static func value(_ series: Series) -> JSONValue {
@@ -30,6 +64,15 @@ extension Report {
             ("interval", .number(series.interval)),
             ("points", .array(series.points.map { .row($0) })),
         ])
+    }
+
+    private static func value(_ place: Place) -> JSONValue {
+        let symbol = place.symbol.map { [("symbol", JSONValue.string($0))] } ?? []
+        return .object(
+            [
+                ("count", .number(place.count)), ("place", .string(place.name)),
+                ("reasons", value(place.rows)),
+            ] + symbol)
     }
 }
 

@@ -2,9 +2,39 @@ extension Report {
     /// The sections as a table for a terminal: one line a count, digits grouped by threes, and for
     /// breakdowns the total and each part's share.
     ///
-    /// Parts that are zero are left out of a breakdown; the JSON form has them all. Every line ends
-    /// with a newline.
+    /// Parts that are zero are left out of a breakdown; the JSON form has them all. The counts of the
+    /// regions that the guest has marked follow, with the places from which most exits come. Every
+    /// line ends with a newline.
     public func table() -> String {
+        var text = Self.table(sections)
+        for region in regions where region.key != "outside" || regions.count == 1 {
+            if regions.count > 1 {
+                text += "\nRegion \(region.key), begun \(Report.grouped(region.begun)) times\n"
+                let sections = region.sections.map { section in
+                    var section = section
+                    section.rows.removeAll { $0.count == 0 }
+                    return section
+                }
+                text += Self.table(sections.filter { !$0.rows.isEmpty })
+            }
+            text += Self.table(region.places.map { Self.section($0) })
+        }
+        return text
+    }
+
+    /// How many places of a kind the table shows.
+    private static let shownPlaces = 12
+
+    private static func section(_ places: Places) -> Section {
+        let shown = places.top.prefix(shownPlaces)
+        let others = places.top.dropFirst(shownPlaces).reduce(places.others) { $0 &+ $1.count }
+        return Section(
+            places.key, places.title, isBreakdown: true,
+            rows: shown.map { Row($0.name, $0.count, title: $0.symbol ?? $0.name) }
+                + [Row("others", others)])
+    }
+
+    private static func table(_ sections: [Section]) -> String {
         let titles = sections.flatMap { [$0.title.count] + $0.rows.map { $0.title.count + 2 } }
         let counts = sections.flatMap { section in
             section.rows.map(\.count) + (section.isBreakdown ? [section.total] : [])

@@ -73,6 +73,8 @@ public struct Report: Equatable, Sendable {
 
     public var facts: [Fact]
     public var sections: [Section]
+    /// The parts of the run, which sum up to the sections; empty where they are not told apart.
+    public var regions: [Region] = []
     /// The run as it went on; only the JSON form shows it.
     public var series: Series?
 

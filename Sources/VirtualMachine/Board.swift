@@ -11,6 +11,9 @@ final class Board: GuestMemory {
     private let memory: MachineMemory
     /// Set once it exists; the machine owns it and this board.
     weak var hypervisor: Hypervisor?
+    /// What the guest has marked, until the run loop takes it, which it does before any processor
+    /// executes another instruction.
+    var marker: RegionMarker?
 
     init(
         _ configuration: MachineConfiguration, memory: MachineMemory, clock: MachineClock,

@@ -42,6 +42,8 @@ public struct MachineConfiguration: Sendable {
     public var shadowMemoryBytes: UInt64 = 64 << 20
     /// The instructions between two points of the run's series; nil: there is none.
     public var sampleInterval: UInt64?
+    /// Whether the ledger's breakdown tells which guest code and which processes exits come from.
+    public var countsPlaces = false
     /// What the lawfulness oracle judges.
     public var verification = VerificationMode.off
     /// The date at which the machine's clock starts, in seconds since 1970: 2026-01-01.

@@ -61,6 +61,11 @@ final class ProcessorPins: Platform {
         return vector
     }
 
+    func marked(_ marker: RegionMarker, processor: Int) {
+        board.marker = marker
+        self.processor?.requestStop()
+    }
+
     func timeStamp(retired: UInt64, processor: Int) -> UInt64 { board.clock.now }
 
     /// An access may have raised an interrupt, set a timer or ended the machine: the run loop

@@ -22,6 +22,9 @@ public final class VirtualMachine {
     public let configuration: MachineConfiguration
     /// Ends `run` from outside.
     public let stopFlag = StopFlag()
+    /// The region at whose beginning `run` returns `.marked`, as often as that comes; nil: none.
+    /// `run` called again goes on behind the marker.
+    public var stopRegion: UInt16?
 
     private let console: any ConsolePort
     private let memory: MachineMemory
@@ -83,6 +86,7 @@ public final class VirtualMachine {
         board.hypervisor = hypervisor
         clock.retired = { [unowned self] in retired }
         turn.begin(0, retired: 0, total: 0)
+        if configuration.countsPlaces { hypervisor.countPlaces() }
         do { try boot() } catch { throw .boot(error) }
     }
 
@@ -126,6 +130,12 @@ public final class VirtualMachine {
     public var retired: UInt64 { retiredByOthers &+ current.retired }
     /// The exact counts so far.
     public var ledger: Ledger { hypervisor.ledger }
+    /// The same in parts: by region and, where the configuration has `countsPlaces`, by guest code
+    /// and process.
+    public var breakdown: LedgerBreakdown { hypervisor.breakdown }
+    /// Where the guest's kernel takes system calls (IA32_LSTAR of the first processor), which tells
+    /// where a relocated kernel lies.
+    public var systemCallEntry: UInt64 { processors[0].systemCallEntry }
     /// What the oracle has judged so far; nil where it is off.
     public var lawfulness: LawfulnessCounts? { oracle?.counts }
     /// Called, once at most, where the oracle has to judge more leniently from then on, with one
@@ -172,6 +182,7 @@ public final class VirtualMachine {
             case .limit: continue
             case .stopped:
                 console.poll()
+                if takeMarker() { return .marked }
                 if stopFlag.isSet { return .stopped }
                 if current.takeStandstill() { passTurn() }
             case .halted:
@@ -197,6 +208,15 @@ public final class VirtualMachine {
         series?.add(
             RunSeries.Point(
                 ledger, instructions: retired, bufferedRecords: hypervisor.takeFullestBuffer()))
+    }
+
+    /// Has the hypervisor count a new region where the guest has marked one.
+    /// - Returns: whether the run is to stop there.
+    private func takeMarker() -> Bool {
+        guard let marker = board.marker else { return false }
+        board.marker = nil
+        hypervisor.mark(marker)
+        return stopRegion.map { marker == .begin($0) } ?? false
     }
 
     private func passTurn() {
@@ -311,6 +331,8 @@ public enum RunOutcome: Equatable, Sendable {
     case tripleFault(String)
     /// `stopFlag` was set.
     case stopped
+    /// The guest has begun the region that `stopRegion` names.
+    case marked
     /// The oracle found a translation that no cache could have held, or a wrong page fault.
     case unlawful(LawfulnessViolation)
 }

@@ -24,4 +24,12 @@ public protocol Platform: AnyObject {
     func acknowledgeInterrupt(processor: Int) -> UInt8?
     /// The time-stamp counter's value when `retired` instructions have been retired.
     func timeStamp(retired: UInt64, processor: Int) -> UInt64
+    /// Guest code has executed a region marker, which is no access and counts as none. The
+    /// instruction has not retired yet; `Processor.requestStop` stops right after it.
+    func marked(_ marker: RegionMarker, processor: Int)
+}
+
+extension Platform {
+    /// Nobody listens: the marker means nothing.
+    public func marked(_ marker: RegionMarker, processor: Int) {}
 }

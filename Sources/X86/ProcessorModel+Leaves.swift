@@ -36,22 +36,29 @@ extension ProcessorModel {
 
     private static let maximumBasicLeaf: UInt32 = 0x16
     private static let maximumExtendedLeaf: UInt32 = 0x8000_0008
-    private static let hypervisorLeaf: UInt32 = 0x4000_0000
 
     /// The registers that CPUID returns (SDM Vol. 2A, CPUID). A leaf beyond the highest gives the
     /// data of the highest basic leaf, as Intel processors do.
     public func cpuid(leaf: UInt32, subleaf: UInt32, context: CPUIDContext) -> CPUIDResult {
         switch leaf {
         case 0x4000_0000...0x4000_00ff:
-            return leaf == Self.hypervisorLeaf
-                ? vendor("PenumbraVMM\0", maximum: Self.hypervisorLeaf, order: .hypervisor)
-                : CPUIDResult()
+            return hypervisorLeaf(leaf)
         case 0x8000_0000...Self.maximumExtendedLeaf:
             return extendedLeaf(leaf)
         case 0...Self.maximumBasicLeaf:
             return basicLeaf(leaf, subleaf, context)
         default:
             return basicLeaf(Self.maximumBasicLeaf, subleaf, context)
+        }
+    }
+
+    /// The leaves that processors leave to hypervisors: who it is, and the region marker.
+    private func hypervisorLeaf(_ leaf: UInt32) -> CPUIDResult {
+        switch leaf {
+        case 0x4000_0000:
+            vendor("PenumbraVMM\0", maximum: RegionMarker.leaf, order: .hypervisor)
+        case RegionMarker.leaf: RegionMarker.result
+        default: CPUIDResult()
         }
     }
 

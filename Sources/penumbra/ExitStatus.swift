@@ -25,7 +25,7 @@ struct ExitStatus: Error, Equatable {
     /// The table for `--help`.
     static let help = """
         EXIT STATUS
-          0        the guest powered off or (--no-reboot) reset; or Ctrl-A X
+          0        the guest powered off or (--no-reboot) reset; Ctrl-A X; --stop-at-region
           1        an error, which one line on standard error states
           2        the guest's processor shut down: a triple fault
           4        --verify: a translation or page fault that the architecture does not allow

@@ -11,6 +11,8 @@ enum Failure: Error, Equatable, CustomStringConvertible {
     case consoleGone(errno: Int32)
     /// A file cannot be written; the system's error number.
     case cannotWrite(path: String, errno: Int32)
+    /// A file of symbols cannot be read, or is none.
+    case badSymbols(path: String, reason: String)
 
     var description: String {
         switch self {
@@ -23,6 +25,8 @@ enum Failure: Error, Equatable, CustomStringConvertible {
             return "the guest's console went away (\(systemMessage(errno))): the machine was ended"
         case .cannotWrite(let path, let errno):
             return "cannot write \(path): \(systemMessage(errno))"
+        case .badSymbols(let path, let reason):
+            return "--symbols \(path): \(reason)"
         }
     }
 }

@@ -14,9 +14,11 @@ struct MachineRun {
     func run() throws {
         guard StandardStreams.outputIsWritable else { throw Failure.outputClosed }
         let ledgerFile = try options.ledger.map { path throws(Failure) in try LedgerFile(path) }
+        let symbols = try options.symbols.map { path throws(Failure) in try SymbolFile.read(path) }
         let console = TerminalConsole()
         let machine = try VirtualMachine(configuration, console: console)
         console.stop = machine.stopFlag
+        machine.stopRegion = options.stopAtRegion
         StandardStreams.report(statement)
         machine.onLeniency = { StandardStreams.report("--verify: \($0)") }
         var progress = Progress()
@@ -39,7 +41,7 @@ struct MachineRun {
 
         if let counts = machine.lawfulness { StandardStreams.report(text(counts)) }
         let digest = options.digest ? machine.digest().description : nil
-        var report = Report(ledger: machine.ledger, facts: facts(outcome, machine.retired))
+        var report = report(of: machine, outcome, symbols)
         if let digest { report.facts.append(.init("digest", digest)) }
         report.series = machine.series.map { Report.Series($0) }
         try ledgerFile?.write(report.json())
@@ -47,6 +49,16 @@ struct MachineRun {
         if let digest { StandardStreams.report("digest \(digest)") }
         let status = try status(of: outcome, console: console)
         guard status == .success else { throw status }
+    }
+
+    private func report(
+        of machine: VirtualMachine, _ outcome: RunOutcome, _ symbols: SymbolTable?
+    ) -> Report {
+        var symbols = symbols
+        symbols?.follow(systemCallEntry: machine.systemCallEntry)
+        var report = Report(ledger: machine.ledger, facts: facts(outcome, machine.retired))
+        report.add(machine.breakdown, symbols: symbols)
+        return report
     }
 
     /// What every run says: engine, technique, processor model, clock and memory.
@@ -93,6 +105,7 @@ struct MachineRun {
         case .debugExit(let status): "debug exit \(status)"
         case .tripleFault: "triple fault"
         case .stopped: "stopped"
+        case .marked: "marked"
         case .unlawful(let violation): "unlawful: \(violation.rule.rawValue)"
         }
     }
@@ -103,7 +116,7 @@ struct MachineRun {
     ) throws(Failure) -> ExitStatus {
         if case .gone(let errno) = console.end { throw .consoleGone(errno: errno) }
         switch outcome {
-        case .poweredOff, .reset:
+        case .poweredOff, .reset, .marked:
             return .success
         case .debugExit(let status):
             return ExitStatus(rawValue: Int32(status))

@@ -31,6 +31,7 @@ extension RunCommand {
         machine.rebootAllowed = !noReboot
         machine.seed = seed
         machine.sampleInterval = sample
+        machine.countsPlaces = ledger != nil || showLedger
         if verify { machine.verification = .walks }
         if let shadowMemory { machine.shadowMemoryBytes = shadowMemory.bytes }
         return machine

@@ -110,6 +110,18 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Print the ledger as a table on standard error at the end.")
     var showLedger = false
 
+    @Option(
+        help: .init(
+            "The guest kernel's System.map or /proc/kallsyms: the ledger names its functions.",
+            valueName: "file"))
+    var symbols: String?
+
+    @Option(
+        help: .init(
+            "End the run where the guest begins this region: 1 to 65535.", valueName: "region"),
+        transform: RegionNumber.parse)
+    var stopAtRegion: UInt16?
+
     @Flag(help: "Print a digest of the final registers and memory on standard error.")
     var digest = false
 

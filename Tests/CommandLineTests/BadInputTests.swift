@@ -179,6 +179,26 @@ extension CommandLineTests {
             expectError(result, status: 1, "/nonexistent/ledger.json")
         }
 
+        @Test func `symbols that cannot be read, or are none, are known before the run`() throws {
+            let folder = try Scratch()
+            let kernel = try folder.file("echo.elf", SmallGuest.echo)
+            let missing = try Program.run(
+                "run", "--kernel", kernel, "--symbols", "/nonexistent/System.map")
+            expectError(missing, status: 1, "--symbols /nonexistent/System.map", "No such file")
+            let directory = try Program.run("run", "--kernel", kernel, "--symbols", "/tmp")
+            expectError(directory, status: 1, "--symbols /tmp", "directory")
+            let bad = try folder.file("map", Array("10 T first\nnonsense\n".utf8))
+            let result = try Program.run("run", "--kernel", kernel, "--symbols", bad)
+            expectError(result, status: 1, "map: line 2 is no symbol: ADDRESS KIND NAME")
+        }
+
+        @Test(arguments: ["0", "-1", "65536", "one"])
+        func `what is no region is refused`(region: String) throws {
+            expectError(
+                try Program.run("run", "--stop-at-region=\(region)"), status: 64,
+                "is no region: 1 to 65535")
+        }
+
         @Test func `standard output that is closed is an error`() throws {
             let folder = try Scratch()
             let kernel = try folder.file("echo.elf", SmallGuest.echo)

@@ -57,6 +57,38 @@ extension CommandLineTests {
             #expect(try #require(ledger["execution"]?["instructions"]) > 20)
         }
 
+        @Test func `the ledger is in parts, by region and by the guest's functions`() throws {
+            let folder = try Scratch()
+            let kernel = try folder.file("marker.elf", SmallGuest.marker)
+            let symbols = try folder.file("map", Array("100000 T begin_here\n".utf8))
+            let path = folder.path("ledger.json")
+            let result = try Program.run(
+                "run", "--kernel", kernel, "--mmu", "traced", "--ledger", path, "--symbols",
+                symbols, "--device", "isa-debug-exit,iobase=0xf4")
+            #expect(result.ending == .exited(7))
+            let json = try #require(
+                JSONSerialization.jsonObject(with: Data(folder.text("ledger.json").utf8))
+                    as? [String: Any])
+            let regions = try #require(json["regions"] as? [String: [String: Any]])
+            #expect(Set(regions.keys) == ["outside", "9"])
+            let ledger = try #require(regions["9"]?["ledger"] as? [String: [String: Int]])
+            #expect(ledger["execution"]?["instructions"] == 2)
+            let functions = try #require(
+                regions["outside"]?["exits-by-function"] as? [String: Any])
+            let top = try #require(functions["top"] as? [[String: Any]])
+            #expect(top.first?["place"] as? String == "begin_here")
+        }
+
+        @Test func `a run can end where a region begins`() throws {
+            let folder = try Scratch()
+            let kernel = try folder.file("marker.elf", SmallGuest.marker)
+            let result = try Program.run(
+                "run", "--kernel", kernel, "--stop-at-region", "9", "--show-ledger", "--device",
+                "isa-debug-exit,iobase=0xf4")
+            #expect(result.ending == .exited(0))
+            #expect(result.errors.contains("Region 9, begun 1 times"))
+        }
+
         @Test func `a violation under --verify has its own status and lines`() throws {
             let kernel = URL(filePath: #filePath).deletingLastPathComponent()
                 .appending(path: "../../Guests/.fetched/testkernel.elf").standardized.path

@@ -13,11 +13,13 @@ import VirtualMachine
         var digest: Digest
         var console: String
         var ledger: Ledger
+        var breakdown: LedgerBreakdown
         var lawfulness: LawfulnessCounts?
     }
 
     static func boot(
-        _ technique: String, processors: Int = 1, shadowBytes: UInt64 = 64 << 20,
+        _ technique: String, task: String = "penumbra.script=work", processors: Int = 1,
+        shadowBytes: UInt64 = 64 << 20,
         hardware: String = "default", verification: VerificationMode = .off,
         options: String = ""
     ) throws -> Run {
@@ -25,17 +27,18 @@ import VirtualMachine
         var configuration = MachineConfiguration(kernel: Guest.path("vmlinuz"))
         configuration.initrd = Guest.path("initramfs.cpio.gz")
         configuration.commandLine =
-            "console=ttyS0 quiet cryptomgr.notests penumbra.script=work \(options)"
+            "console=ttyS0 quiet cryptomgr.notests \(task) \(options)"
         configuration.technique = try Technique(parsing: technique)
         configuration.processors = processors
         configuration.hardware = try Hardware(parsing: hardware)
         configuration.shadowMemoryBytes = shadowBytes
         configuration.verification = verification
+        configuration.countsPlaces = true
         let machine = try VirtualMachine(configuration, console: console)
         let outcome = machine.run()
         return Run(
             outcome: outcome, digest: machine.digest(), console: console.text,
-            ledger: machine.ledger, lawfulness: machine.lawfulness)
+            ledger: machine.ledger, breakdown: machine.breakdown, lawfulness: machine.lawfulness)
     }
 
     @Test("Linux works alike, to the bit, under bare and under traced shadow paging")

@@ -40,6 +40,7 @@ public final class Hypervisor {
     private var completed: [UInt64] = []
     private var exits = Tally<ExitReason>()
     private var fullestRing: UInt64 = 0
+    private var division = LedgerDivision()
 
     /// How much machine memory the hypervisor needs: what the traced-write facility uses from
     /// machine address 0 up (`TraceLayout`), and `shadowBytes` for shadow pages after it. 0 for
@@ -138,7 +139,7 @@ public final class Hypervisor {
         adoptElidedRoots()
         applyCompleted(processor)
         var reason = ExitReason(exit)
-        defer { if let reason { exits[reason] &+= 1 } }
+        defer { if let reason { count(reason, processor) } }
         if isIgnored(exit, processor) { return true }
         switch exit {
         case .limit, .halted, .stopped, .tripleFault:
@@ -220,6 +221,15 @@ public final class Hypervisor {
         return fullest
     }
 
+    /// The same in parts: by region, and after `countPlaces` by guest code and process.
+    public var breakdown: LedgerBreakdown { division.breakdown(ledger) }
+
+    /// Has exits counted by where they come from, from now on.
+    public func countPlaces() { division.countPlaces() }
+
+    /// Begins or ends a region of the ledger: the guest has executed a marker.
+    public func mark(_ marker: RegionMarker) { division.mark(marker, ledger) }
+
     /// What is wrong with the shadow, for tests; empty where nothing is, and under `bare`. Means
     /// something only while no records are pending.
     package func audit() -> [Violation] { mmu?.audit() ?? [] }
@@ -233,6 +243,12 @@ public final class Hypervisor {
     }
 
     // MARK: Exits
+
+    private func count(_ reason: ExitReason, _ number: Int) {
+        exits[reason] &+= 1
+        division.count(
+            reason, code: processors[number].rip, process: processors[number].guestRoot)
+    }
 
     /// Whether the exit is left unanswered, by a deliberate mistake; a new root is loaded still.
     private func isIgnored(_ exit: Exit, _ number: Int) -> Bool {
@@ -369,6 +385,11 @@ extension ExitReason {
 extension Processor: TranslationCacheControl {}
 
 extension Processor {
+    /// The guest-physical address of the guest's root; 0 without paging.
+    fileprivate var guestRoot: UInt64 {
+        PagingForm(cr0: cr0, cr4: cr4, efer: efer).map { cr3 & $0.rootMask } ?? 0
+    }
+
     /// What of the processor's present state decides how a translation is made.
     var guestMode: GuestMode {
         GuestMode(

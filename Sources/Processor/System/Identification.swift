@@ -8,9 +8,10 @@ enum Identification {
             // IA32_APIC_BASE bit 11; looked at, not accessed: the guest did not ask the APIC.
             let apic = processor.platform.readAPICRegister(
                 MSR.apicBase, processor: processor.index)
+            let leaf = UInt32(truncatingIfNeeded: core[.rax])
+            let subleaf = UInt32(truncatingIfNeeded: core[.rcx])
             let result = processor.model.cpuid(
-                leaf: UInt32(truncatingIfNeeded: core[.rax]),
-                subleaf: UInt32(truncatingIfNeeded: core[.rcx]),
+                leaf: leaf, subleaf: subleaf,
                 context: CPUIDContext(
                     apicID: UInt32(truncatingIfNeeded: processor.index), cr4: core.state.cr4,
                     isAPICEnabled: (apic ?? 0) & 0x800 != 0))
@@ -18,6 +19,9 @@ enum Identification {
             core[.rbx] = UInt64(result.ebx)
             core[.rcx] = UInt64(result.ecx)
             core[.rdx] = UInt64(result.edx)
+            if let marker = RegionMarker(leaf: leaf, subleaf: subleaf) {
+                processor.platform.marked(marker, processor: processor.index)
+            }
             return .next
         }
     }

@@ -6,6 +6,10 @@ import X86
 final class EmptyPlatform: Platform {
     /// Answers an interrupt acknowledgement.
     var onAcknowledge: () -> UInt8? = { nil }
+    /// The markers that code has executed.
+    private(set) var markers: [RegionMarker] = []
+    /// Called at each.
+    var onMarker: () -> Void = {}
 
     func readPort(_ port: UInt16, size: Int) -> UInt32 { .max }
     func writePort(_ port: UInt16, size: Int, value: UInt32) {}
@@ -17,6 +21,10 @@ final class EmptyPlatform: Platform {
     func setTaskPriority(_ value: UInt8, processor: Int) {}
     func acknowledgeInterrupt(processor: Int) -> UInt8? { onAcknowledge() }
     func timeStamp(retired: UInt64, processor: Int) -> UInt64 { retired }
+    func marked(_ marker: RegionMarker, processor: Int) {
+        markers.append(marker)
+        onMarker()
+    }
 }
 
 /// A processor in 64-bit mode at privilege level 0 with 16 MiB of memory, mapped 1:1 by 2 MiB

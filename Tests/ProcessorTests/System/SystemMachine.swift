@@ -39,6 +39,8 @@ final class LoggingPlatform: Platform {
         return interrupts.isEmpty ? nil : interrupts.removeFirst()
     }
     func timeStamp(retired: UInt64, processor: Int) -> UInt64 { retired }
+    private(set) var markers: [RegionMarker] = []
+    func marked(_ marker: RegionMarker, processor: Int) { markers.append(marker) }
 }
 
 /// A machine with descriptor tables, in which every vector's handler is a HLT of its own.
