@@ -29,20 +29,25 @@ let package = Package(
         // Debian's libzydis-dev ships no pkg-config file, so the module map names the library.
         .systemLibrary(name: "CZydis", providers: [.apt(["libzydis-dev"])]),
         .systemLibrary(name: "CHost"),
+        .systemLibrary(
+            name: "CZstandard", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(
+            name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         module("X86"),
+        module("Snapshot"),
         module("MachineMemory", ["X86", "CHost"]),
-        module("Processor", ["X86", "MachineMemory", "CZydis"]),
+        module("Processor", ["X86", "MachineMemory", "Snapshot", "CZydis"]),
         module("Hypervisor", ["X86", "MachineMemory", "Processor"]),
         module("Verification", ["X86", "MachineMemory", "Processor"]),
-        module("Devices", ["X86"]),
+        module("Devices", ["X86", "Snapshot"]),
         module(
             "Boot",
             ["X86", .product(name: "SystemPackage", package: "swift-system")]),
         module(
             "VirtualMachine",
             [
-                "X86", "MachineMemory", "Processor", "Hypervisor", "Verification", "Devices",
-                "Boot",
+                "X86", "Snapshot", "MachineMemory", "Processor", "Hypervisor", "Verification",
+                "Devices", "Boot", "CZstandard", "CXXHash",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         module("Reporting", ["X86", "Hypervisor"]),
@@ -61,6 +66,7 @@ let package = Package(
             dependencies: ["Hypervisor", "Processor", "MachineMemory", "X86"],
             path: "Benchmarks/Mechanism", swiftSettings: settings),
         tests("X86Tests", ["X86"]),
+        tests("SnapshotTests", ["Snapshot"]),
         tests("MachineMemoryTests", ["MachineMemory", "X86"]),
         tests("ProcessorTests", ["Processor", "MachineMemory", "X86"]),
         tests("HypervisorTests", ["Hypervisor", "Processor", "MachineMemory", "X86"]),
@@ -75,7 +81,8 @@ let package = Package(
             "VirtualMachineTests",
             [
                 "VirtualMachine", "Verification", "Hypervisor", "Processor", "MachineMemory",
-                "X86",
+                "Devices", "Snapshot", "X86",
+                .product(name: "SystemPackage", package: "swift-system"),
             ]),
         tests("ReportingTests", ["Reporting", "Hypervisor"]),
         // Drives the built program, which `swift test` builds beside it.

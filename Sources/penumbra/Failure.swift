@@ -11,6 +11,10 @@ enum Failure: Error, Equatable, CustomStringConvertible {
     case consoleGone(errno: Int32)
     /// A file cannot be written; the system's error number.
     case cannotWrite(path: String, errno: Int32)
+    /// The guest ended after so many instructions, before the point at which it was to be saved.
+    case endedBeforeSaving(at: UInt64, point: UInt64)
+    /// The restored machine is past the point at which it is to be saved.
+    case savePointIsPast(at: UInt64, point: UInt64)
 
     var description: String {
         switch self {
@@ -23,6 +27,12 @@ enum Failure: Error, Equatable, CustomStringConvertible {
             return "the guest's console went away (\(systemMessage(errno))): the machine was ended"
         case .cannotWrite(let path, let errno):
             return "cannot write \(path): \(systemMessage(errno))"
+        case .endedBeforeSaving(let count, let point):
+            return "the guest ended after \(count) instructions, before --save-at \(point): "
+                + "nothing was saved"
+        case .savePointIsPast(let count, let point):
+            return "the machine has retired \(count) instructions already: --save-at \(point) is "
+                + "past"
         }
     }
 }

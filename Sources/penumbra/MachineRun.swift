@@ -8,6 +8,8 @@ import VirtualMachine
 struct MachineRun {
     let configuration: MachineConfiguration
     let options: RunCommand
+    /// What it goes on from; nil: it boots.
+    let saved: SavedMachine?
 
     /// - Throws: `Failure` or `MachineError` where the run could not begin or its console went away;
     ///   `ExitStatus` where it ended in any way but a plain success.
@@ -15,8 +17,10 @@ struct MachineRun {
         guard StandardStreams.outputIsWritable else { throw Failure.outputClosed }
         let ledgerFile = try options.ledger.map { path throws(Failure) in try LedgerFile(path) }
         let console = TerminalConsole()
-        let machine = try VirtualMachine(configuration, console: console)
+        let machine = try makeMachine(console)
         console.stop = machine.stopFlag
+        console.onSave = requestSave(machine)
+        try prepareToSave(machine)
         StandardStreams.report(statement)
         machine.onLeniency = { StandardStreams.report("--verify: \($0)") }
         var progress = Progress()
@@ -25,7 +29,7 @@ struct MachineRun {
         }
 
         RawTerminal.begin(stop: machine.stopFlag)
-        let outcome = machine.run()
+        let (outcome, saving) = runAndSave(machine)
         console.flush()
         RawTerminal.end()
         console.onPoll = {}
@@ -36,7 +40,12 @@ struct MachineRun {
         try ledgerFile?.write(report.json())
         if options.showLedger { StandardStreams.writeError(report.table()) }
         if options.digest { StandardStreams.report("digest \(machine.digest())") }
+        if case .failed(let error) = saving { throw error }
+        if case .done(let text) = saving { return StandardStreams.report(text) }
         let status = try status(of: outcome, console: console)
+        if let point = options.saving.saveAt, status == .success {
+            throw Failure.endedBeforeSaving(at: machine.retired, point: point)
+        }
         guard status == .success else { throw status }
     }
 
@@ -58,7 +67,8 @@ struct MachineRun {
 
     private func facts(_ outcome: RunOutcome, _ retired: UInt64) -> [Report.Fact] {
         facts + [
-            .init("kernel", configuration.kernel),
+            .init("kernel", configuration.kernel ?? ""),
+            .init("restored", saved?.path ?? ""),
             .init("initrd", configuration.initrd ?? ""),
             .init("command-line", configuration.commandLine),
             .init("seed", String(configuration.seed)),
@@ -84,6 +94,7 @@ struct MachineRun {
         case .debugExit(let status): "debug exit \(status)"
         case .tripleFault: "triple fault"
         case .stopped: "stopped"
+        case .paused: "saved"
         case .unlawful(let violation): "unlawful: \(violation.rule.rawValue)"
         }
     }
@@ -104,6 +115,7 @@ struct MachineRun {
         case .unlawful(let violation):
             StandardStreams.writeError("penumbra: \(violation)\n")
             return .unlawful
+        case .paused: return .success
         case .stopped:
             guard let signal = RawTerminal.endingSignal else { return .success }
             StandardStreams.report("ended by signal \(signal)")
