@@ -33,20 +33,25 @@ let package = Package(
         .systemLibrary(name: "CHost"),
         // Only the one-shot hash is used; its pkg-config file would bring in flags that need not be.
         .systemLibrary(name: "CCrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(
+            name: "CZstandard", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(
+            name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         module("X86"),
+        module("Snapshot"),
         module("MachineMemory", ["X86", "CHost"]),
-        module("Processor", ["X86", "MachineMemory", "CZydis"]),
+        module("Processor", ["X86", "MachineMemory", "Snapshot", "CZydis"]),
         module("Hypervisor", ["X86", "MachineMemory", "Processor"]),
         module("Verification", ["X86", "MachineMemory", "Processor"]),
-        module("Devices", ["X86"]),
+        module("Devices", ["X86", "Snapshot"]),
         module(
             "Boot",
             ["X86", .product(name: "SystemPackage", package: "swift-system")]),
         module(
             "VirtualMachine",
             [
-                "X86", "MachineMemory", "Processor", "Hypervisor", "Verification", "Devices",
-                "Boot",
+                "X86", "Snapshot", "MachineMemory", "Processor", "Hypervisor", "Verification",
+                "Devices", "Boot", "CZstandard", "CXXHash",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         module("Reporting", ["X86", "Hypervisor"]),
@@ -79,6 +84,7 @@ let package = Package(
             dependencies: ["Hypervisor", "Processor", "MachineMemory", "X86"],
             path: "Benchmarks/Mechanism", swiftSettings: settings),
         tests("X86Tests", ["X86"]),
+        tests("SnapshotTests", ["Snapshot"]),
         tests("MachineMemoryTests", ["MachineMemory", "X86"]),
         tests("ProcessorTests", ["Processor", "MachineMemory", "X86"]),
         tests("HypervisorTests", ["Hypervisor", "Processor", "MachineMemory", "X86"]),
@@ -93,7 +99,8 @@ let package = Package(
             "VirtualMachineTests",
             [
                 "VirtualMachine", "Verification", "Hypervisor", "Processor", "MachineMemory",
-                "X86",
+                "Devices", "Snapshot", "X86",
+                .product(name: "SystemPackage", package: "swift-system"),
             ]),
         tests("ReportingTests", ["Reporting", "Hypervisor"]),
         tests(

@@ -4,8 +4,9 @@ import Processor
 
 /// Everything that decides what a machine is and does.
 public struct MachineConfiguration: Sendable {
-    /// The kernel's file name.
-    public var kernel: String
+    /// The kernel's file name. Nil: there is none, as a machine that is restored needs none; it ends
+    /// where the guest resets it.
+    public var kernel: String?
     /// The initial RAM disk's file name, or the Multiboot modules ("FILE args,FILE …").
     public var initrd: String?
     /// The kernel's command line.

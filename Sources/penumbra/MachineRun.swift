@@ -8,6 +8,8 @@ import VirtualMachine
 struct MachineRun {
     let configuration: MachineConfiguration
     let options: RunCommand
+    /// What it goes on from; nil: it boots.
+    let saved: SavedMachine?
 
     /// - Throws: `Failure` or `MachineError` where the run could not begin or its console went away;
     ///   `ExitStatus` where it ended in any way but a plain success.
@@ -16,9 +18,11 @@ struct MachineRun {
         let ledgerFile = try options.ledger.map { path throws(Failure) in try LedgerFile(path) }
         let symbols = try options.symbols.map { path throws(Failure) in try SymbolFile.read(path) }
         let console = TerminalConsole()
-        let machine = try VirtualMachine(configuration, console: console)
+        let machine = try makeMachine(console)
         console.stop = machine.stopFlag
-        machine.stopRegion = options.stopAtRegion
+        machine.stopRegion = options.stopAtRegion ?? options.saving.saveAtRegion
+        console.onSave = requestSave(machine)
+        try prepareToSave(machine)
         StandardStreams.report(statement)
         machine.onLeniency = { StandardStreams.report("--verify: \($0)") }
         var progress = Progress()
@@ -33,7 +37,7 @@ struct MachineRun {
         }
 
         RawTerminal.begin(stop: machine.stopFlag)
-        let outcome = machine.run()
+        let (outcome, saving) = runAndSave(machine)
         console.flush()
         RawTerminal.end()
         console.onPoll = {}
@@ -47,7 +51,15 @@ struct MachineRun {
         try ledgerFile?.write(report.json())
         if options.showLedger { StandardStreams.writeError(report.table()) }
         if let digest { StandardStreams.report("digest \(digest)") }
+        if case .failed(let error) = saving { throw error }
+        if case .done(let text) = saving { return StandardStreams.report(text) }
         let status = try status(of: outcome, console: console)
+        if let point = options.saving.saveAt, status == .success {
+            throw Failure.endedBeforeSaving(at: machine.retired, point: point)
+        }
+        if let region = options.saving.saveAtRegion, status == .success {
+            throw Failure.endedBeforeRegion(at: machine.retired, region: region)
+        }
         guard status == .success else { throw status }
     }
 
@@ -79,7 +91,8 @@ struct MachineRun {
 
     private func facts(_ outcome: RunOutcome, _ retired: UInt64) -> [Report.Fact] {
         facts + [
-            .init("kernel", configuration.kernel),
+            .init("kernel", configuration.kernel ?? ""),
+            .init("restored", saved?.path ?? ""),
             .init("initrd", configuration.initrd ?? ""),
             .init("command-line", configuration.commandLine),
             .init("seed", String(configuration.seed)),
@@ -106,6 +119,7 @@ struct MachineRun {
         case .tripleFault: "triple fault"
         case .stopped: "stopped"
         case .marked: "marked"
+        case .paused: "saved"
         case .unlawful(let violation): "unlawful: \(violation.rule.rawValue)"
         }
     }
@@ -126,6 +140,7 @@ struct MachineRun {
         case .unlawful(let violation):
             StandardStreams.writeError("penumbra: \(violation)\n")
             return .unlawful
+        case .paused: return .success
         case .stopped:
             guard let signal = RawTerminal.endingSignal else { return .success }
             StandardStreams.report("ended by signal \(signal)")

@@ -3,10 +3,11 @@ import Glibc
 /// The three standard file descriptors, and plain lines on standard error.
 enum StandardStreams {
     /// Makes the descriptors fit to use, once, before anything else: a closed one is not taken by
-    /// the next file that is opened, and a reader that goes away, or a file that outgrows a limit, is
-    /// an error, not a signal.
+    /// the next file that is opened, and a reader that goes away, or a file that has reached the limit
+    /// on sizes, is an error, not a signal.
     static func prepare() {
         signal(SIGPIPE, SIG_IGN)
+        // A file that may not grow any more is an error, too.
         signal(SIGXFSZ, SIG_IGN)
         for descriptor in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO]
         where fcntl(descriptor, F_GETFD) < 0 {

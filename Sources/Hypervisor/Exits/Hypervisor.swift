@@ -197,7 +197,7 @@ public final class Hypervisor {
         ledger.exits = exits
         for processor in processors {
             let statistics = processor.statistics
-            ledger.instructions &+= processor.retired
+            ledger.instructions &+= processor.retired &- processor.retiredBefore
             ledger.tlbMisses &+= statistics.tlbMisses
             ledger.walkReferences &+= statistics.walkReferences
             ledger.recordsWritten &+= statistics.records
