@@ -47,7 +47,8 @@ enum CellResult {
         return String(decoding: line, as: UTF8.self)
     }
 
-    private static func lastLine(_ path: String) -> String? {
+    /// The last line of a run's standard error.
+    static func lastLine(_ path: String) -> String? {
         guard let text = try? String(contentsOfFile: path, encoding: .utf8),
             let line = text.split(whereSeparator: \.isNewline).last
         else { return nil }

@@ -40,6 +40,8 @@ public struct ComparisonDocument: Equatable, Sendable, Codable {
     public var build: String
     /// The options that say what the guest is, as the user gave them.
     public var guest: [String]
+    /// The region at whose beginning every run started, from a saved machine; nil: they booted.
+    public var fromRegion: UInt16?
     public var files: [File]
     public var profile: Profile
     public var workloads: [String]

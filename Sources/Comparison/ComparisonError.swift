@@ -9,6 +9,8 @@ public enum ComparisonError: Error, Equatable, CustomStringConvertible {
     case doubled(String, String)
     /// A process cannot be started; the system's error number.
     case cannotStart(String, errno: Int32)
+    /// The guest could not be saved where runs are to start; why, and where its console is.
+    case notSaved(String, console: String)
     /// A file cannot be written; the system's words.
     case cannotWrite(path: String, reason: String)
     /// A database that is none, or of another program or version.
@@ -22,6 +24,8 @@ public enum ComparisonError: Error, Equatable, CustomStringConvertible {
         case .doubled(let what, let name): "the \(what) '\(name)' is given twice: give it once"
         case .cannotStart(let program, let errno):
             "cannot start \(program): \(Self.words(errno))"
+        case .notSaved(let reason, let console):
+            "the guest was not saved: \(reason); its console is in \(console)"
         case .cannotWrite(let path, let reason): "cannot write \(path): \(reason)"
         case .badDatabase(let path, let reason):
             "\(path) \(reason): give a new file, or one that 'penumbra compare --sqlite' made"

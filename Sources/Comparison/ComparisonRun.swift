@@ -65,7 +65,8 @@ public struct ComparisonRun {
             }
         }
         document = ComparisonDocument(
-            program: plan.version, build: plan.build, guest: plan.guest, files: plan.files,
+            program: plan.version, build: plan.build, guest: plan.guest,
+            fromRegion: plan.region, files: plan.files,
             profile: profile, workloads: workloads, techniques: techniques, cells: cells)
         progress = ComparisonProgress(cells: cells.count)
     }
@@ -89,6 +90,7 @@ public struct ComparisonRun {
     /// before stays.
     public mutating func run() throws {
         var waiting = document.cells.indices.filter { document.cells[$0].status == .missing }[...]
+        if !waiting.isEmpty, let region = plan.region { try saveMachine(region) }
         var children: [Child] = []
         defer { Self.end(children) }
         while Interruption.number == nil {
@@ -102,13 +104,43 @@ public struct ComparisonRun {
         }
     }
 
+    /// The saved machine that cells start from.
+    private var machine: String { folder.machine(plan.machineIdentity) }
+
+    /// Boots the guest to the region and saves it there, where that was not done before.
+    private mutating func saveMachine(_ region: UInt16) throws {
+        // A file that has the name is whole: it takes the name last.
+        guard !FileManager.default.fileExists(atPath: machine) else { return }
+        let console = machine + ".console.txt"
+        var process = try ChildProcess(
+            plan.savingArguments(region, machine: machine, beats: ChildProcess.beats),
+            input: "/dev/null", output: console, errors: machine + ".errors.txt")
+        while Interruption.number == nil {
+            guard let ending = process.poll() else {
+                progress.running = [
+                    .init(name: "booting the guest", workload: "", retired: process.retired)
+                ]
+                observer.progress(progress)
+                usleep(20_000)
+                continue
+            }
+            guard ending == .exited(0), FileManager.default.fileExists(atPath: machine) else {
+                throw ComparisonError.notSaved(
+                    CellResult.lastLine(machine + ".errors.txt") ?? "\(ending)", console: console)
+            }
+            return
+        }
+        Self.end([Child(cell: 0, process: process, start: 0)])
+    }
+
     private func start(_ index: Int) throws(ComparisonError) -> Child {
         let cell = document.cells[index]
         try folder.prepare(cell.identity, input: plan.input(workload: cell.workload))
         let path = folder.folder(cell.identity)
         let process = try ChildProcess(
             plan.arguments(
-                workload: cell.workload, technique: cell.technique, ledger: path + "/ledger.json",
+                workload: cell.workload, technique: cell.technique, machine: machine,
+                ledger: path + "/ledger.json",
                 beats: ChildProcess.beats),
             input: path + "/workload.txt", output: path + "/console.txt",
             errors: path + "/errors.txt")

@@ -10,6 +10,8 @@ import Glibc
 ///     errors.txt           what `penumbra run` said on standard error
 ///     ledger.json          its ledger
 ///     run.json             the run's identity, time and status: written last, whole or not at all
+/// FOLDER/machines/         saved machines, named by the identity of what they were made from, with
+///                          console and errors of the run that saved them
 /// ```
 /// A cell is done where `run.json` says so; everything else is run again.
 struct ResultFolder {
@@ -33,6 +35,8 @@ struct ResultFolder {
         do {
             try FileManager.default.createDirectory(
                 atPath: path + "/cells", withIntermediateDirectories: true)
+            try FileManager.default.createDirectory(
+                atPath: path + "/machines", withIntermediateDirectories: true)
         } catch { throw .writing(path, error) }
         lock = unsafe open(path + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
         guard lock >= 0 else {
@@ -43,6 +47,9 @@ struct ResultFolder {
 
     /// The folder of a cell.
     func folder(_ identity: String) -> String { "\(path)/cells/\(identity.prefix(32))" }
+
+    /// The file of a saved machine.
+    func machine(_ identity: String) -> String { "\(path)/machines/\(identity.prefix(32)).pnb" }
 
     /// Makes the folder of a cell, with its console input, and without what an earlier try left.
     func prepare(_ identity: String, input: String) throws(ComparisonError) {

@@ -8,6 +8,9 @@ public struct RunPlan: Sendable {
     public var guest: [String]
     /// The files that the guest is made from.
     public var files: [ComparisonDocument.File]
+    /// The region at whose beginning the guest is saved once, for every cell to start from; nil:
+    /// every cell starts where the options say.
+    public var region: UInt16?
     /// The program's name and version.
     public var version: String
     /// SHA-256 of the program's file: another build may count otherwise.
@@ -15,9 +18,10 @@ public struct RunPlan: Sendable {
 
     /// - Throws: `InputError` where a file cannot be read.
     public init(
-        program: String, version: String, guest: [String],
+        program: String, version: String, guest: [String], region: UInt16?,
         files: [(role: String, path: String)]
     ) throws(InputError) {
+        self.region = region
         self.program = program
         self.version = version
         self.guest = guest
@@ -33,11 +37,28 @@ public struct RunPlan: Sendable {
     /// SHA-256 of all that decides what a cell's run does and counts. The guest's paths are part of
     /// it, as they stand in its options.
     func identity(workload: String, technique: String) -> String {
-        let parts =
-            [version, build] + guest + files.flatMap { [$0.role, $0.sha256] }
-            + [workload, technique]
+        Self.digest([machineIdentity, workload, technique])
+    }
+
+    /// SHA-256 of all that decides what the machine is that cells start from.
+    var machineIdentity: String {
+        Self.digest(
+            [version, build, region.map { String($0) } ?? "", String(guest.count)] + guest
+                + files.flatMap { [$0.role, $0.sha256] })
+    }
+
+    private static func digest(_ parts: [String]) -> String {
         // Lengths keep lists apart that read alike when they are joined.
-        return SHA256Digest.of(parts.map { "\($0.utf8.count):\($0)" }.joined())
+        SHA256Digest.of(parts.map { "\($0.utf8.count):\($0)" }.joined())
+    }
+
+    /// The command that boots the guest and saves it at the region.
+    func savingArguments(_ region: UInt16, machine: String, beats: Int32) -> [String] {
+        [program, "run"] + guest
+            + [
+                "--mmu", "bare", "--save", machine, "--save-at-region", String(region),
+                "--no-reboot", "--beats", String(beats),
+            ]
     }
 
     /// The instructions between two points of a run's series, to begin with.
@@ -48,9 +69,10 @@ public struct RunPlan: Sendable {
 
     /// The command of a cell. Its standard input is `input(workload:)`.
     func arguments(
-        workload: String, technique: String, ledger: String, beats: Int32
+        workload: String, technique: String, machine: String, ledger: String, beats: Int32
     ) -> [String] {
         [program, "run"] + guest.map { $0.replacing(Self.placeholder, with: workload) }
+            + (region == nil ? [] : ["--restore", machine])
             + [
                 "--mmu", technique, "--ledger", ledger, "--digest", "--no-reboot",
                 "--sample", String(Self.sampleInterval), "--beats", String(beats),

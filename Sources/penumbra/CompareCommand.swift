@@ -8,7 +8,9 @@ struct CompareCommand: ParsableCommand {
         commandName: "compare",
         abstract: "Run workloads under several techniques, check that they agree, and price them.",
         discussion: """
-            All other options are the guest's, as `penumbra run` takes them. Each workload is a line \
+            All other options are the guest's, as `penumbra run` takes them. Without --kernel, \
+            --append and --restore it is the default guest, which boots once and then waits for \
+            workloads: --workload "fork 1000; touch 500 all". Each workload is a line \
             that the guest reads on its console, and takes the place of \(RunPlan.placeholder) in \
             its options; each runs under each technique in a process of its own, and must do the \
             same under all, to the bit.
@@ -41,6 +43,15 @@ struct CompareCommand: ParsableCommand {
             "A workload; may be repeated, and several may be separated by semicolons.",
             valueName: "workloads"))
     var workload: [String] = []
+
+    @Option(
+        help: .init(
+            """
+            Boot the guest once, save it where it begins this region, and start every run there. \
+            --restore FILE starts them from a machine that was saved before.
+            """, valueName: "region"),
+        transform: RegionNumber.parse)
+    var fromRegion: UInt16?
 
     @Option(
         help: .init(

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Comparison
 import Glibc
+import VirtualMachine
 
 /// One `penumbra compare`, from its options to the exit status.
 struct ComparisonSession {
@@ -14,12 +15,28 @@ struct ComparisonSession {
         if let name = run.optionOfComparison {
             throw ValidationError("\(name) is compare's own to give to its runs: leave it out")
         }
-        let machine = try run.machineConfiguration()
-        var files = [(role: "kernel", path: machine.kernel)]
+        let saved = try run.saving.restore.map { path throws(SavedMachineError) in
+            try SavedMachine(path: path)
+        }
+        var (guest, region) = (options.guest, options.fromRegion)
+        if run.kernel == nil && run.append == nil && saved == nil {
+            guest += ["--append", DefaultGuest.waitingCommandLine]
+            if run.symbols == nil, let symbols = try DefaultGuest.find().symbols {
+                guest += ["--symbols", symbols]
+            }
+            region = region ?? DefaultGuest.waitingRegion
+        }
+        guard region == nil || saved == nil else {
+            throw ValidationError("--from-region and --restore contradict each other: give one")
+        }
+        let machine = try run.machineConfiguration(saved)
+        var files: [(role: String, path: String)] = []
+        if let path = run.saving.restore { files.append((role: "saved-machine", path: path)) }
+        if let kernel = machine.kernel { files.append((role: "kernel", path: kernel)) }
         files += Self.files(machine.initrd).map { (role: "initrd", path: $0) }
         plan = try RunPlan(
-            program: try Self.program(), version: Penumbra.programVersion, guest: options.guest,
-            files: files)
+            program: try Self.program(), version: Penumbra.programVersion, guest: guest,
+            region: region, files: files)
     }
 
     func run() throws {
@@ -103,6 +120,9 @@ extension RunCommand {
         if digest { return "--digest" }
         if progress { return "--progress" }
         if sample != nil { return "--sample" }
+        if saving.save != nil || saving.saveAt != nil { return "--save" }
+        if saving.saveAtRegion != nil { return "--save-at-region" }
+        if stopAtRegion != nil { return "--stop-at-region" }
         if beats != nil { return "--beats" }
         return nil
     }
