@@ -91,6 +91,7 @@ extension CommandLineTests {
             }
             var format: String
             var version: Int
+            var fromRegion: Int?
             var cells: [Cell]
             var disagreements: [Disagreement]
         }
@@ -116,7 +117,7 @@ extension CommandLineTests {
             for cell in document.cells {
                 #expect(cell.status == "done", "\(cell.problem ?? "")")
                 let summary = try #require(cell.summary)
-                #expect(summary.instructions > (cell.workload == "b b" ? 20_000_000 : 50))
+                #expect(summary.instructions > (cell.workload == "b b" ? 20_000_000 : 20))
                 #expect(summary.instructions < 30_000_000)
                 #expect((summary.hiddenFaults > 0) == !["bare", "nested"].contains(cell.technique))
                 let slowdown = try #require(cell.slowdown)
@@ -176,6 +177,54 @@ extension CommandLineTests {
                 try Int.fetchOne($0, sql: "SELECT count(*) FROM runs")
             }
             #expect(count == 36)
+        }
+
+        @Test func `the guest boots once, and every run starts from the machine that was saved`()
+            throws
+        {
+            let comparison = try Case(
+                "--workload", "b;q", "--mmu", "bare;traced;nested", "--from-region", "9")
+            let result = try comparison.run()
+            #expect(result.ending == .exited(0), "\(result.errors)")
+            let document = try comparison.document()
+            #expect(document.fromRegion == 9)
+            #expect(document.cells.count == 6)
+            for cell in document.cells { #expect(cell.status == "done", "\(cell.problem ?? "")") }
+            let machines = comparison.folder.path("out/machines")
+            func saved() throws -> [String] {
+                try FileManager.default.contentsOfDirectory(atPath: machines)
+                    .filter { $0.hasSuffix(".pnb") }
+            }
+            #expect(try saved().count == 1)
+            let path = machines + "/" + (try #require(saved().first))
+            func date() throws -> Date? {
+                try FileManager.default.attributesOfItem(atPath: path)[.modificationDate] as? Date
+            }
+            let noted = try date()
+            // More of it starts from there, too; and so does a run that names the file itself.
+            let more = try comparison.run("--workload", "bb")
+            #expect(more.ending == .exited(0))
+            #expect(more.errors == "penumbra: 6 of 9 runs were done before\n")
+            #expect(try saved().count == 1)
+            #expect(try date() == noted)
+            let named = try Program.runTool([
+                Program.path, "compare", "--restore", path, "--workload", "q", "--output",
+                comparison.folder.path("other"),
+            ])
+            #expect(named.ending == .exited(0), "\(named.errors)")
+        }
+
+        @Test func `a guest that ends before it can be saved is one line`() throws {
+            let folder = try Scratch()
+            let kernel = try folder.file("triple.elf", SmallGuest.tripleFault)
+            let result = try Program.run(
+                "compare", "--kernel", kernel, "--from-region", "9", "--workload", "q", "--output",
+                folder.path("out"))
+            #expect(result.ending == .exited(1))
+            #expect(
+                result.errorLines.last?.contains(
+                    "the guest was not saved: the guest's processor shut down: triple fault")
+                    == true)
         }
 
         @Test func `a guest that dies loses its own cells alone, which say so`() throws {
@@ -316,6 +365,11 @@ extension CommandLineTests {
                 ),
                 (["--workload", "q", "--sqlite", text], "is no SQLite database: give a new file,"),
                 (["--workload", "q", "--digest"], "--digest is compare's own to give to its runs"),
+                (
+                    ["--workload", "q", "--restore", text],
+                    "is no saved machine"
+                ),
+                (["--workload", "q", "--from-region", "0"], "'0' is no region: 1 to 65535"),
                 (["--workload", "q", "--jobs", "0"], "'0' jobs are not possible: give 1 to 64"),
                 (["--workload", "q", "--wrokload", "q"], "--wrokload"),
                 (["--workload", "q", "-smp", "17"], "17"),

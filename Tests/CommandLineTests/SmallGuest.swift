@@ -20,12 +20,15 @@ enum SmallGuest {
                 0xF4, 0xEB, 0xFD,  // halt: hlt; jmp halt
             ])
 
-    /// Reads a line and then writes 3 to the debug-exit port 0xF4, which is status 7. Of the line's
+    /// Begins region 9, reads a line and then writes 3 to the debug-exit port 0xF4, which is status 7. Of the line's
     /// letters `b` is 10 million instructions of work, `r` stores the time-stamp counter in memory,
     /// `t` is a triple fault and `l` a loop without end; others do nothing.
     static let worker = elf(
         printReady
             + [
+                0xB8, 0x01, 0x00, 0x00, 0x40,  // mov eax, 0x40000001
+                0xB9, 0x09, 0x00, 0x00, 0x00,  // mov ecx, 9
+                0x0F, 0xA2,  // cpuid
                 0xBA, 0xF8, 0x03, 0x00, 0x00,  // wait: mov edx, 0x3f8
                 0xB2, 0xFD,  // poll: mov dl, 0xfd
                 0xEC,  // in al, dx
@@ -55,7 +58,7 @@ enum SmallGuest {
                 0x75, 0xFD,  // jnz again
                 0xEB, 0xC3,  // jmp wait
                 0xEB, 0xFE,  // ever: jmp ever
-                0x0F, 0x01, 0x1D, 0xC2, 0x00, 0x10, 0x00,  // triple: lidt [zeros]
+                0x0F, 0x01, 0x1D, 0xCE, 0x00, 0x10, 0x00,  // triple: lidt [zeros]
                 0x0F, 0x0B,  // ud2
                 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,  // zeros
             ])
