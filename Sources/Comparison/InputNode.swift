@@ -10,9 +10,8 @@ struct InputNode {
     let file: String
     let node: Node
 
-    /// Ledgers have some ten kilobytes, with regions and series a few hundred; a parse takes about
-    /// a hundred times the file's size in memory.
-    static let maximumBytes = 8 << 20
+    /// A ledger has some hundred kilobytes; one of 256 regions, each with all its places, has 20 MB.
+    static let maximumBytes = 32 << 20
 
     /// Reads a file.
     /// - Parameter what: what the file should be, for messages: "a ledger".
