@@ -117,6 +117,7 @@ public struct RunDatabase: Sendable {
             ("kernel", fact("kernel")), ("kernel_sha256", file("kernel")),
             ("initrd", fact("initrd")), ("initrd_sha256", file("initrd")),
             ("saved_machine_sha256", file("saved-machine")),
+            ("from_region", document.fromRegion.map { String($0) }),
             ("command_line", fact("command-line")),
         ]
         return texts.map { ($0.0, $0.1.map { .text($0) }) }

@@ -62,7 +62,7 @@ public struct RunPlan: Sendable {
     }
 
     /// The instructions between two points of a run's series, to begin with.
-    static let sampleInterval = 1_000_000
+    static let sampleInterval = 100_000
 
     /// Stands for the workload in the guest's options, for guests that do not read their console.
     public static let placeholder = "{workload}"

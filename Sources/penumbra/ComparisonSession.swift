@@ -21,9 +21,6 @@ struct ComparisonSession {
         var (guest, region) = (options.guest, options.fromRegion)
         if run.kernel == nil && run.append == nil && saved == nil {
             guest += ["--append", DefaultGuest.waitingCommandLine]
-            if run.symbols == nil, let symbols = try DefaultGuest.find().symbols {
-                guest += ["--symbols", symbols]
-            }
             region = region ?? DefaultGuest.waitingRegion
         }
         guard region == nil || saved == nil else {
@@ -62,9 +59,11 @@ struct ComparisonSession {
         line.end()
         let document = comparison.document
         // What is known is shown even where it cannot be written.
-        try StandardStreams.print(document.table())
+        if document.cells.contains(where: { $0.status != .missing }) {
+            try StandardStreams.print(document.table())
+        }
         if case .failure(let error) = failure {
-            StandardStreams.report("\(goesOn(document)), once there is room")
+            StandardStreams.report(goesOn(document))
             throw error
         }
         try write(document, database)

@@ -15,14 +15,6 @@ struct DefaultGuest {
     static let waitingCommandLine = commandLine + " quiet penumbra.script=wait"
     static let waitingRegion: UInt16 = 65535
 
-    /// The kernel's symbols, where they lie beside it.
-    var symbols: String? {
-        let path =
-            String(kernel.prefix(through: kernel.lastIndex(of: "/") ?? kernel.startIndex))
-            + "System.map"
-        return Self.canRead(path) ? path : nil
-    }
-
     /// Where it is looked for: in `PENUMBRA_GUESTS` where that is set, else under the working
     /// directory.
     static var directories: [String] {

@@ -42,4 +42,41 @@ import VirtualMachine
         #expect(point.drains == 6)
         #expect(point.shadowPages == 7)
     }
+
+    private static func run(
+        _ technique: String, sampling interval: UInt64?
+    ) throws -> VirtualMachine {
+        var configuration = MachineConfiguration(kernel: Guest.path("testkernel.elf"))
+        configuration.commandLine = "edits step=64"
+        configuration.debugExitPort = 0xf4
+        configuration.technique = try Technique(parsing: technique)
+        configuration.sampleInterval = interval
+        let machine = try VirtualMachine(configuration, console: RecordingConsole())
+        #expect(machine.run() == .debugExit(status: 1))
+        return machine
+    }
+
+    @Test(
+        "points stand at the same instructions under every technique, and sampling changes nothing")
+    func sampling() throws {
+        let plain = try Self.run("traced", sampling: nil)
+        #expect(plain.series == nil)
+        let traced = try Self.run("traced", sampling: 5000)
+        #expect(traced.digest() == plain.digest())
+        #expect(traced.ledger == plain.ledger)
+        let series = try #require(traced.series)
+        #expect(series.points.count > 10)
+        #expect(
+            series.points.map(\.instructions)
+                == (1...UInt64(series.points.count)).map { $0 * series.interval })
+        // The buffer holds 512 records.
+        let fullest = series.points.map(\.bufferedRecords).max() ?? 0
+        #expect(fullest > 0 && fullest <= 512)
+        let last = try #require(series.points.last)
+        #expect(last.records > 0 && last.records <= traced.ledger.recordsWritten)
+        #expect(last.drains > 0 && last.drains <= traced.ledger.drains.sum)
+        let bare = try #require(try Self.run("bare", sampling: 5000).series)
+        #expect(bare.points.map(\.instructions) == series.points.map(\.instructions))
+        #expect(bare.points.allSatisfy { $0.exits == 0 && $0.bufferedRecords == 0 })
+    }
 }
