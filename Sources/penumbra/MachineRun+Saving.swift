@@ -30,6 +30,16 @@ extension MachineRun {
         machine.pausePoint = point
     }
 
+    /// Throws where the guest ended the machine before it was to be saved.
+    func checkSaved(_ machine: VirtualMachine, _ outcome: RunOutcome) throws(Failure) {
+        guard let point = options.saving.saveAt else { return }
+        switch outcome {
+        case .poweredOff, .reset, .debugExit:
+            throw .endedBeforeSaving(at: machine.retired, point: point)
+        case .tripleFault, .stopped, .paused, .unlawful: return
+        }
+    }
+
     /// What Ctrl-A S does.
     func requestSave(_ machine: VirtualMachine) -> () -> Void {
         guard options.saving.save != nil else {

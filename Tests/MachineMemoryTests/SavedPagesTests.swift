@@ -18,7 +18,7 @@ import X86
         touch(11 * pageSize, 0)
         memory.store(1 as UInt8, at: MachineAddress(0))
         var runs: [[UInt64]] = []
-        try unsafe memory.forEachUsedRun(atMost: 4) { (frame, pages) throws(Never) in
+        unsafe memory.forEachUsedRun(atMost: 4) { (frame, pages) throws(Never) in
             runs.append([frame, UInt64(pages.count) / pageSize])
             #expect(unsafe pages[frame == 9 ? 0 : 4095] == 1)
         }

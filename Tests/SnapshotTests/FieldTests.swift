@@ -49,29 +49,29 @@ import Testing
 
     @Test("values out of range, other bits, and flags that are neither 0 nor 1 are refused")
     func values() {
-        func reader(_ bytes: UInt8...) -> FieldReader { FieldReader(bytes) }
+        func fields(_ bytes: UInt8...) -> FieldReader { FieldReader(bytes) }
         #expect(throws: FieldError.badValue("x")) {
-            var reader = reader(9)
+            var reader = fields(9)
             _ = try reader.get("x", UInt8.self, in: 0...8)
         }
         #expect(throws: FieldError.badValue("x")) {
-            var reader = reader(9)
+            var reader = fields(9)
             _ = try reader.get("x", UInt8.self, mask: 8)
         }
         #expect(throws: FieldError.badValue("x")) {
-            var reader = reader(2)
+            var reader = fields(2)
             _ = try reader.flag("x")
         }
         #expect(throws: FieldError.badValue("x")) {
-            var reader = reader(0, 1)
+            var reader = fields(0, 1)
             _ = try reader.optional("x", UInt8.self)
         }
         #expect(throws: FieldError.badValue("x")) {
-            var reader = reader(255, 255, 255, 255, 0)
+            var reader = fields(255, 255, 255, 255, 0)
             _ = try reader.list("x", atMost: 1 << 20)
         }
         #expect(throws: FieldError.badValue("x")) {
-            var reader = reader(1, 0, 0, 0, 0xff)
+            var reader = fields(1, 0, 0, 0, 0xff)
             _ = try reader.text("x", atMost: 1)
         }
     }

@@ -39,5 +39,12 @@ package enum SavedFile {
         package var offset: UInt64
         package var length: UInt64
         package var checksum: UInt64
+
+        package init(name: String, offset: UInt64, length: UInt64, checksum: UInt64) {
+            self.name = name
+            self.offset = offset
+            self.length = length
+            self.checksum = checksum
+        }
     }
 }

@@ -11,7 +11,7 @@ import VirtualMachine
         ("nested", "agile"), ("agile", "trap"),
     ]
 
-    private static func linux(processors: Int) -> SavingBench {
+    private static func linuxBench(processors: Int) -> SavingBench {
         var configuration = MachineConfiguration(kernel: Guest.path("vmlinuz"))
         configuration.initrd = Guest.path("initramfs.cpio.gz")
         configuration.commandLine = "console=ttyS0 quiet cryptomgr.notests penumbra.script=work"
@@ -23,7 +23,7 @@ import VirtualMachine
         "Linux goes on from wherever it was saved, under another technique, to the same digest",
         arguments: [1, 2])
     func linux(processors: Int) throws {
-        let bench = Self.linux(processors: processors)
+        let bench = Self.linuxBench(processors: processors)
         // From the first instruction to where processes come and go.
         let counts: [UInt64] = [
             1, 40_000_003, 300_000_007, 700_001_111, 1_500_000_001, 2_400_000_019,
@@ -71,11 +71,11 @@ import VirtualMachine
 
     @Test("a file says nothing of the technique under which it was saved")
     func noTechnique() throws {
-        var bench = Self.linux(processors: 1)
+        var bench = Self.linuxBench(processors: 1)
         bench.configuration.memoryBytes = 128 << 20
         let count: UInt64 = 420_000_001
         for technique in ["bare", "traced", "trap", "nested", "agile"] {
-            _ = try Self.saveOnce(bench, technique, at: count)
+            try Self.saveOnce(bench, technique, at: count)
         }
         let first = bench.folder.bytes("bare")
         #expect(first.count > 1 << 20)
