@@ -54,12 +54,7 @@ struct MachineRun {
         if case .failed(let error) = saving { throw error }
         if case .done(let text) = saving { return StandardStreams.report(text) }
         let status = try status(of: outcome, console: console)
-        if let point = options.saving.saveAt, status == .success {
-            throw Failure.endedBeforeSaving(at: machine.retired, point: point)
-        }
-        if let region = options.saving.saveAtRegion, status == .success {
-            throw Failure.endedBeforeRegion(at: machine.retired, region: region)
-        }
+        try checkSaved(machine, outcome)
         guard status == .success else { throw status }
     }
 
