@@ -10,7 +10,7 @@ SWIFT ?= swift
 BUILD := -c release --disable-testable-imports
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run shell test verify lint bench model clean distclean
+.PHONY: help setup build run shell test verify lint bench compare model clean distclean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -42,6 +42,9 @@ mechanism: setup
 
 bench: build mechanism  ## measure speed and memory
 	@Benchmarks/run.sh
+
+compare: build  ## boot once, run every workload under all six techniques, price and compare
+	@Scripts/compare.sh
 
 model:  ## check the model of the coherence protocol, exhaustively, with Spin
 	@Scripts/setup.sh spin

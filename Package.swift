@@ -24,33 +24,56 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         // Debian's libzydis-dev ships no pkg-config file, so the module map names the library.
         .systemLibrary(name: "CZydis", providers: [.apt(["libzydis-dev"])]),
         .systemLibrary(name: "CHost"),
+        // Only the one-shot hash is used; its pkg-config file would bring in flags that need not be.
+        .systemLibrary(name: "CCrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(
+            name: "CZstandard", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(
+            name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         module("X86"),
+        module("Snapshot"),
         module("MachineMemory", ["X86", "CHost"]),
-        module("Processor", ["X86", "MachineMemory", "CZydis"]),
+        module("Processor", ["X86", "MachineMemory", "Snapshot", "CZydis"]),
         module("Hypervisor", ["X86", "MachineMemory", "Processor"]),
         module("Verification", ["X86", "MachineMemory", "Processor"]),
-        module("Devices", ["X86"]),
+        module("Devices", ["X86", "Snapshot"]),
         module(
             "Boot",
             ["X86", .product(name: "SystemPackage", package: "swift-system")]),
         module(
             "VirtualMachine",
             [
-                "X86", "MachineMemory", "Processor", "Hypervisor", "Verification", "Devices",
-                "Boot",
+                "X86", "Snapshot", "MachineMemory", "Processor", "Hypervisor", "Verification",
+                "Devices", "Boot", "CZstandard", "CXXHash",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         module("Reporting", ["X86", "Hypervisor"]),
+        .target(
+            name: "Comparison",
+            dependencies: [
+                "Reporting", "Hypervisor", "Processor", "CCrypto",
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "Yams", package: "Yams"),
+            ],
+            // In the program itself, which so needs no file beside it.
+            resources: [
+                .embedInCode("Profiles/sandy-bridge.yaml"),
+                .embedInCode("Profiles/cascade-lake.yaml"),
+                .embedInCode("Profiles/nested-cloud.yaml"),
+            ],
+            swiftSettings: settings),
         .executableTarget(
             name: "penumbra",
             dependencies: [
-                "VirtualMachine", "Verification", "Reporting", "Hypervisor", "Processor",
-                "MachineMemory", "CZydis",
+                "VirtualMachine", "Verification", "Reporting", "Comparison", "Hypervisor",
+                "Processor", "MachineMemory", "CZydis",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -61,6 +84,7 @@ let package = Package(
             dependencies: ["Hypervisor", "Processor", "MachineMemory", "X86"],
             path: "Benchmarks/Mechanism", swiftSettings: settings),
         tests("X86Tests", ["X86"]),
+        tests("SnapshotTests", ["Snapshot"]),
         tests("MachineMemoryTests", ["MachineMemory", "X86"]),
         tests("ProcessorTests", ["Processor", "MachineMemory", "X86"]),
         tests("HypervisorTests", ["Hypervisor", "Processor", "MachineMemory", "X86"]),
@@ -75,10 +99,17 @@ let package = Package(
             "VirtualMachineTests",
             [
                 "VirtualMachine", "Verification", "Hypervisor", "Processor", "MachineMemory",
-                "X86",
+                "Devices", "Snapshot", "X86",
+                .product(name: "SystemPackage", package: "swift-system"),
             ]),
         tests("ReportingTests", ["Reporting", "Hypervisor"]),
+        tests(
+            "ComparisonTests",
+            [
+                "Comparison", "Reporting", "Hypervisor",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ]),
         // Drives the built program, which `swift test` builds beside it.
-        tests("CommandLineTests", []),
+        tests("CommandLineTests", [.product(name: "GRDB", package: "GRDB.swift")]),
     ]
 )

@@ -9,8 +9,12 @@ export LC_ALL=C
 cd "$(dirname "$0")/.."
 
 fetched=Guests/.fetched
-# To build: the instruction decoder and a C tool chain; for the guest: its user space and archiver.
-packages=(libzydis-dev gcc libc6-dev binutils git busybox-static cpio gzip "$@")
+# To build: the instruction decoder, compression, checksums, hashes, a database and a C tool chain; for
+# the guest: its user space and archiver.
+packages=(
+    libzydis-dev libzstd-dev libxxhash-dev libssl-dev libsqlite3-dev gcc libc6-dev binutils git
+    busybox-static cpio gzip "$@"
+)
 # Debian's cloud kernel; where a distribution has none (Ubuntu), its kernel for virtual machines.
 kernel_packages=(linux-image-cloud-amd64 linux-image-virtual)
 

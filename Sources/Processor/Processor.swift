@@ -95,6 +95,8 @@ import X86
     private let codeWatch: CodeWatch
     var recentRecords = InlineArray<8, UInt64>(repeating: .max)
     var stopRequested = false
+    /// What a restored processor had retired when it was saved; 0 in any other.
+    public internal(set) var retiredBefore: UInt64 = 0
     /// How many exceptions were delivered in a row at the retired count `lastExceptionRetired`.
     var exceptionsInPlace = 0
     var lastExceptionRetired = UInt64.max

@@ -32,6 +32,7 @@ extension Report {
         if !regions.isEmpty {
             members.append(("regions", .object(regions.map { ($0.key, Self.value($0)) })))
         }
+        if let series { members.append(("series", Self.value(series))) }
         return JSONValue.object(members).rendered() + "\n"
     }
 
@@ -57,6 +58,14 @@ extension Report {
                 })
     }
 
+    private static func value(_ series: Series) -> JSONValue {
+        .object([
+            ("columns", .array(series.columns.map { .string($0) })),
+            ("interval", .number(series.interval)),
+            ("points", .array(series.points.map { .row($0) })),
+        ])
+    }
+
     private static func value(_ place: Place) -> JSONValue {
         let symbol = place.symbol.map { [("symbol", JSONValue.string($0))] } ?? []
         return .object(
@@ -72,6 +81,8 @@ package enum JSONValue {
     case number(UInt64)
     case string(String)
     case array([JSONValue])
+    /// Numbers, all on one line.
+    case row([UInt64])
     case object([(key: String, value: JSONValue)])
 
     /// The value as text; lines after the first are indented by `indentation` spaces and more.
@@ -84,6 +95,8 @@ package enum JSONValue {
         case .array(let elements):
             return JSONValue.bracketed(
                 "[", elements.map { $0.rendered(indentation: indentation + 2) }, "]", indentation)
+        case .row(let numbers):
+            return "[" + numbers.map { String($0) }.joined(separator: ", ") + "]"
         case .object(let members):
             let lines = members.sorted { $0.key < $1.key }.map { member in
                 JSONValue.quoted(member.key) + ": "

@@ -56,10 +56,27 @@ public struct Report: Equatable, Sendable {
         }
     }
 
+    /// The run as it went on: one point every so many instructions.
+    public struct Series: Equatable, Sendable {
+        /// Instructions between two points.
+        public var interval: UInt64
+        /// The names of a point's numbers.
+        public var columns: [String]
+        public var points: [[UInt64]]
+
+        public init(interval: UInt64, columns: [String], points: [[UInt64]]) {
+            self.interval = interval
+            self.columns = columns
+            self.points = points
+        }
+    }
+
     public var facts: [Fact]
     public var sections: [Section]
     /// The parts of the run, which sum up to the sections; empty where they are not told apart.
     public var regions: [Region] = []
+    /// The run as it went on; only the JSON form shows it.
+    public var series: Series?
 
     public init(facts: [Fact], sections: [Section]) {
         self.facts = facts

@@ -12,14 +12,17 @@ public protocol ConsolePort: AnyObject {
     func waitForInput(nanoseconds: UInt64)
 }
 
-/// Asks a machine to stop; from any thread, or from a signal handler.
+/// Asks a machine to stop or to pause; from any thread, or from a signal handler.
 public final class StopFlag: Sendable {
     private let flag = Atomic<Bool>(false)
 
     init() {}
 
-    /// Makes the machine's `run` return `.stopped` soon. Async-signal-safe.
+    /// Makes the machine's `run` return `.stopped`, or `.paused`, soon. Async-signal-safe.
     public func requestStop() { flag.store(true, ordering: .relaxed) }
+
+    /// Takes the request back.
+    func clear() { flag.store(false, ordering: .relaxed) }
 
     /// Whether it was asked to stop.
     public var isSet: Bool { flag.load(ordering: .relaxed) }

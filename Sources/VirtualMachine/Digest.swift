@@ -21,7 +21,10 @@ public struct Digest: Equatable, Sendable, CustomStringConvertible {
 
 /// The FNV-1a hash, byte by byte.
 struct FNV1a {
-    private(set) var value: UInt64 = 0xcbf2_9ce4_8422_2325
+    private(set) var value: UInt64
+
+    /// - Parameter value: the hash of what came before; nothing, where it is not given.
+    init(goingOn value: UInt64 = 0xcbf2_9ce4_8422_2325) { self.value = value }
 
     mutating func add(_ byte: UInt8) {
         value = (value ^ UInt64(byte)) &* 0x0000_0100_0000_01b3
@@ -36,6 +39,9 @@ final class ConsoleTap: ConsolePort {
     init(_ console: any ConsolePort) { self.console = console }
 
     var digest: UInt64 { hash.value }
+
+    /// Goes on from the digest of what a saved machine had printed.
+    func restore(digest: UInt64) { hash = FNV1a(goingOn: digest) }
 
     func write(_ byte: UInt8) {
         hash.add(byte)

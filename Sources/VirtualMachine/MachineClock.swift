@@ -19,9 +19,10 @@ final class MachineClock: TimeSource {
     let kind: ClockKind
     /// The retired instructions of all processors.
     var retired: () -> UInt64 = { 0 }
-    /// The time that halts have skipped.
+    /// The time that halts have skipped, modulo 2^64: a machine that was saved with the host clock
+    /// may have retired more instructions than nanoseconds have passed.
     private var skipped: UInt64 = 0
-    private let hostStart: UInt64
+    private var hostStart: UInt64
 
     init(_ kind: ClockKind) {
         self.kind = kind
@@ -36,7 +37,13 @@ final class MachineClock: TimeSource {
     }
 
     /// The retired count at which the virtual clock will show `time`.
-    func retiredCount(at time: UInt64) -> UInt64 { time > skipped ? time - skipped : 0 }
+    func retiredCount(at time: UInt64) -> UInt64 { time > now ? time &- skipped : 0 }
+
+    /// Makes it show `time`, in a machine that is restored.
+    func set(_ time: UInt64) {
+        skipped = time &- retired()
+        hostStart = Self.hostNow &- time
+    }
 
     /// Moves the virtual clock on to `time`, if that lies ahead.
     func skip(to time: UInt64) {

@@ -4,8 +4,9 @@ import Processor
 
 /// Everything that decides what a machine is and does.
 public struct MachineConfiguration: Sendable {
-    /// The kernel's file name.
-    public var kernel: String
+    /// The kernel's file name. Nil: there is none, as a machine that is restored needs none; it ends
+    /// where the guest resets it.
+    public var kernel: String?
     /// The initial RAM disk's file name, or the Multiboot modules ("FILE args,FILE …").
     public var initrd: String?
     /// The kernel's command line.
@@ -40,6 +41,8 @@ public struct MachineConfiguration: Sendable {
     public var seed: UInt64 = 0
     /// The ceiling on shadow pages, in bytes.
     public var shadowMemoryBytes: UInt64 = 64 << 20
+    /// The instructions between two points of the run's series; nil: there is none.
+    public var sampleInterval: UInt64?
     /// Whether the ledger's breakdown tells which guest code and which processes exits come from.
     public var countsPlaces = false
     /// What the lawfulness oracle judges.

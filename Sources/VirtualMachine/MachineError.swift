@@ -9,6 +9,9 @@ public enum MachineError: Error, CustomStringConvertible {
     case memory(MachineMemoryError)
     case hypervisor(HypervisorError)
     case model(ProcessorModelError)
+    case saved(SavedMachineError)
+    /// A machine with no kernel to boot.
+    case noKernel
     /// A number of virtual processors that there cannot be.
     case badProcessorCount(Int)
 
@@ -18,6 +21,8 @@ public enum MachineError: Error, CustomStringConvertible {
         case .memory(let error): error.description
         case .hypervisor(let error): error.description
         case .model(let error): error.description
+        case .saved(let error): error.description
+        case .noKernel: "there is no kernel: name one, or a saved machine to restore"
         case .badProcessorCount(let count):
             "\(count) virtual processors are not possible: give 1 to "
                 + "\(MachineConfiguration.mostProcessors)"

@@ -1,3 +1,5 @@
+import Snapshot
+
 /// Whose turn it is, where several processors share one host thread.
 ///
 /// *Problem.* A run with several processors is to be the same every time, under every technique.
@@ -71,5 +73,22 @@ struct Turn {
         if idleTurns < count { return false }
         idleTurns = 0
         return true
+    }
+}
+
+// MARK: Saved machines
+
+extension Turn {
+    func save(to writer: inout FieldWriter) {
+        writer.put(UInt8(truncatingIfNeeded: processor))
+        writer.put(end)
+        writer.put(UInt8(truncatingIfNeeded: idleTurns))
+    }
+
+    mutating func restore(from reader: inout FieldReader) throws(FieldError) {
+        let last = UInt8(truncatingIfNeeded: count - 1)
+        processor = Int(try reader.get("processor of the turn", in: 0...last))
+        end = try reader.get("end of the turn")
+        idleTurns = Int(try reader.get("idle turns", in: 0...last))
     }
 }

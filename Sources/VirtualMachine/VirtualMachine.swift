@@ -25,25 +25,63 @@ public final class VirtualMachine {
     /// The region at whose beginning `run` returns `.marked`, as often as that comes; nil: none.
     /// `run` called again goes on behind the marker.
     public var stopRegion: UInt16?
+    /// Makes `run` return `.paused` between two instructions; it can be called again then. Asked
+    /// from within a processor's access to the platform, with `Processor.requestStop`, it comes
+    /// right after the instruction.
+    public let pauseFlag = StopFlag()
+    /// The retired count of all processors at which `run` returns `.paused`, once.
+    public var pausePoint: UInt64?
 
     private let console: any ConsolePort
-    private let memory: MachineMemory
-    private let clock: MachineClock
-    private let board: Board
-    private let processors: [Processor]
+    let memory: MachineMemory
+    let clock: MachineClock
+    let board: Board
+    package let processors: [Processor]
     private let hypervisor: Hypervisor
-    private let tap: ConsoleTap
+    let tap: ConsoleTap
     private let oracle: Oracle?
-    private var turn: Turn
+    var turn: Turn
+    /// How the run has gone on, where the configuration has a `sampleInterval`.
+    public private(set) var series: RunSeries?
     /// What the processors whose turn it is not have retired.
-    private var retiredByOthers: UInt64 = 0
+    var retiredByOthers: UInt64 = 0
 
     /// How many instructions may pass before input and the stop flag are looked at.
     private static let pollInterval: UInt64 = 100_000
 
     /// Makes the machine and loads the guest.
-    public init(
+    public convenience init(
         _ configuration: MachineConfiguration, console: any ConsolePort
+    ) throws(MachineError) {
+        guard let kernel = configuration.kernel else { throw .noKernel }
+        try self.init(assembling: configuration, console: console)
+        do { try boot(kernel) } catch { throw .boot(error) }
+    }
+
+    /// Makes the machine and has it go on where it was saved. Its counts and ledger begin at zero
+    /// there; retired instructions, time and the digest of the console go on.
+    /// - Parameter configuration: equal to the saved machine's in what belongs to it (memory,
+    ///   processors, model, devices, turns, seed); free in everything else.
+    public convenience init(
+        restoring saved: SavedMachine, _ configuration: MachineConfiguration,
+        console: any ConsolePort
+    ) throws(MachineError) {
+        do { try saved.check(configuration) } catch { throw .saved(error) }
+        try self.init(assembling: configuration, console: console)
+        do throws(SavedMachineError) {
+            for (number, processor) in processors.enumerated() {
+                try saved.read("processor\(number)", processor.restore)
+            }
+            try saved.read(SavedFile.board, restoreBoard)
+            try saved.read(SavedFile.chipset, board.chipset.restore)
+            try restoreMemory(saved)
+        } catch { throw .saved(error) }
+        hypervisor.start()
+    }
+
+    /// Makes the machine, with nothing in its memory.
+    private init(
+        assembling configuration: MachineConfiguration, console: any ConsolePort
     ) throws(MachineError) {
         guard 1...MachineConfiguration.mostProcessors ~= configuration.processors else {
             throw .badProcessorCount(configuration.processors)
@@ -85,7 +123,6 @@ public final class VirtualMachine {
         clock.retired = { [unowned self] in retired }
         turn.begin(0, retired: 0, total: 0)
         if configuration.countsPlaces { hypervisor.countPlaces() }
-        do { try boot() } catch { throw .boot(error) }
     }
 
     private static func makeProcessors(
@@ -104,9 +141,9 @@ public final class VirtualMachine {
 
     /// Puts the guest's files into memory, the first processor at its first instruction, and the
     /// others into waiting for it.
-    private func boot() throws(BootError) {
+    private func boot(_ kernel: String) throws(BootError) {
         var request = BootRequest(
-            kernel: FilePath(configuration.kernel), initrd: configuration.initrd,
+            kernel: FilePath(kernel), initrd: configuration.initrd,
             commandLine: configuration.commandLine, memoryBytes: configuration.memoryBytes,
             processors: configuration.processors, rngSeed: configuration.seed)
         request.platform = PlatformAddresses()
@@ -157,16 +194,23 @@ public final class VirtualMachine {
 
     // MARK: Running
 
-    /// Runs the guest until it ends, or is ended.
+    /// Runs the guest until it ends, is ended, or pauses.
     public func run() -> RunOutcome {
         var nextPoll = retired
+        if let interval = configuration.sampleInterval, series == nil {
+            series = RunSeries(interval: interval, start: retired)
+        }
         while true {
+            if series != nil { sample() }
             if retired >= nextPoll {
                 if stopFlag.isSet { return .stopped }
                 nextPoll = retired &+ Self.pollInterval
                 receiveInput()
             }
-            if current.retired >= turn.end, !current.isDeliveringEvent { passTurn() }
+            // Events are delivered whole: an exit in the middle is no place that the guest knows.
+            let isBetween = !current.isDeliveringEvent
+            if isBetween, isPauseDue { return .paused }
+            if isBetween, current.retired >= turn.end { passTurn() }
             if let outcome = attendToChips() { return outcome }
             let before = current.retired
             let exit = current.run(until: limit(nextPoll))
@@ -193,8 +237,27 @@ public final class VirtualMachine {
         }
     }
 
+    /// Whether `run` is to return here; told once.
+    private var isPauseDue: Bool {
+        if let pausePoint, retired >= pausePoint {
+            self.pausePoint = nil
+            return true
+        }
+        guard pauseFlag.isSet else { return false }
+        pauseFlag.clear()
+        return true
+    }
+
     /// The processor whose turn it is.
-    private var current: Processor { processors[turn.processor] }
+    var current: Processor { processors[turn.processor] }
+
+    /// Adds a point to the series where one is due.
+    private func sample() {
+        guard let next = series?.next, retired >= next else { return }
+        series?.add(
+            RunSeries.Point(
+                ledger, instructions: retired, bufferedRecords: hypervisor.takeFullestBuffer()))
+    }
 
     /// Has the hypervisor count a new region where the guest has marked one.
     /// - Returns: whether the run is to stop there.
@@ -253,16 +316,18 @@ public final class VirtualMachine {
 
     /// Starts the guest anew from its files; false where they cannot be loaded any more.
     private func reset() -> Bool {
+        guard let kernel = configuration.kernel else { return false }
         board.chipset.reset()
-        do { try boot() } catch { return false }
+        do { try boot(kernel) } catch { return false }
         return true
     }
 
     /// How far the present processor may run, in its own retired count: to the end of its turn,
-    /// the next timer or the next poll.
+    /// the next timer, the next poll or the pause point.
     private func limit(_ nextPoll: UInt64) -> UInt64 {
         let total = retired
-        let before = min(nextPoll, timerLimit(total))
+        let before = min(
+            nextPoll, timerLimit(total), pausePoint ?? .max, series?.next ?? .max)
         let (limit, overflow) = current.retired.addingReportingOverflow(before &- total)
         return min(turn.end, overflow ? .max : limit)
     }
@@ -319,6 +384,8 @@ public enum RunOutcome: Equatable, Sendable {
     case stopped
     /// The guest has begun the region that `stopRegion` names.
     case marked
+    /// `pauseFlag` was set, or the pause point was reached. `run` goes on from here.
+    case paused
     /// The oracle found a translation that no cache could have held, or a wrong page fault.
     case unlawful(LawfulnessViolation)
 }

@@ -11,6 +11,10 @@ struct DefaultGuest {
     /// and ends the machine where the kernel panics.
     static let commandLine = "console=ttyS0 cryptomgr.notests panic=-1"
 
+    /// Has it wait for workloads, a line on the console, where `waitingRegion` begins.
+    static let waitingCommandLine = commandLine + " quiet penumbra.script=wait"
+    static let waitingRegion: UInt16 = 65535
+
     /// Where it is looked for: in `PENUMBRA_GUESTS` where that is set, else under the working
     /// directory.
     static var directories: [String] {

@@ -14,6 +14,11 @@ struct ExitStatus: Error, Equatable {
     /// for the same reason.
     static let unlawful = ExitStatus(rawValue: 4)
 
+    /// `compare`: runs of one workload did not do the same under all techniques.
+    static let different = ExitStatus(rawValue: 6)
+    /// `compare`: a run failed; the others are done.
+    static let incomplete = ExitStatus(rawValue: 8)
+
     /// A signal ended the machine: 128 + its number, as shells have it.
     static func signal(_ number: Int32) -> ExitStatus { ExitStatus(rawValue: 128 &+ number) }
 

@@ -13,6 +13,12 @@ enum Failure: Error, Equatable, CustomStringConvertible {
     case cannotWrite(path: String, errno: Int32)
     /// A file of symbols cannot be read, or is none.
     case badSymbols(path: String, reason: String)
+    /// The guest ended after so many instructions, before the point at which it was to be saved.
+    case endedBeforeSaving(at: UInt64, point: UInt64)
+    /// The same, where it was to be saved at a region.
+    case endedBeforeRegion(at: UInt64, region: UInt16)
+    /// The restored machine is past the point at which it is to be saved.
+    case savePointIsPast(at: UInt64, point: UInt64)
 
     var description: String {
         switch self {
@@ -27,6 +33,15 @@ enum Failure: Error, Equatable, CustomStringConvertible {
             return "cannot write \(path): \(systemMessage(errno))"
         case .badSymbols(let path, let reason):
             return "--symbols \(path): \(reason)"
+        case .endedBeforeSaving(let count, let point):
+            return "the guest ended after \(count) instructions, before --save-at \(point): "
+                + "nothing was saved"
+        case .endedBeforeRegion(let count, let region):
+            return "the guest ended after \(count) instructions, before --save-at-region "
+                + "\(region): nothing was saved"
+        case .savePointIsPast(let count, let point):
+            return "the machine has retired \(count) instructions already: --save-at \(point) is "
+                + "past"
         }
     }
 }

@@ -8,6 +8,8 @@ import VirtualMachine
 struct MachineRun {
     let configuration: MachineConfiguration
     let options: RunCommand
+    /// What it goes on from; nil: it boots.
+    let saved: SavedMachine?
 
     /// - Throws: `Failure` or `MachineError` where the run could not begin or its console went away;
     ///   `ExitStatus` where it ended in any way but a plain success.
@@ -16,29 +18,43 @@ struct MachineRun {
         let ledgerFile = try options.ledger.map { path throws(Failure) in try LedgerFile(path) }
         let symbols = try options.symbols.map { path throws(Failure) in try SymbolFile.read(path) }
         let console = TerminalConsole()
-        let machine = try VirtualMachine(configuration, console: console)
+        let machine = try makeMachine(console)
         console.stop = machine.stopFlag
-        machine.stopRegion = options.stopAtRegion
+        machine.stopRegion = options.stopAtRegion ?? options.saving.saveAtRegion
+        console.onSave = requestSave(machine)
+        try prepareToSave(machine)
         StandardStreams.report(statement)
         machine.onLeniency = { StandardStreams.report("--verify: \($0)") }
         var progress = Progress()
         if options.progress && Progress.isWanted {
             console.onPoll = { progress.update { machine.retired } }
         }
+        if let descriptor = options.beats {
+            var pulse = Pulse(descriptor)
+            console.onPoll = {
+                if !pulse.beat(machine.retired) { machine.stopFlag.requestStop() }
+            }
+        }
 
         RawTerminal.begin(stop: machine.stopFlag)
-        let outcome = machine.run()
+        let (outcome, saving) = runAndSave(machine)
         console.flush()
         RawTerminal.end()
         console.onPoll = {}
         progress.end()
 
         if let counts = machine.lawfulness { StandardStreams.report(text(counts)) }
-        let report = report(of: machine, outcome, symbols)
+        let digest = options.digest ? machine.digest().description : nil
+        var report = report(of: machine, outcome, symbols)
+        if let digest { report.facts.append(.init("digest", digest)) }
+        report.series = machine.series.map { Report.Series($0) }
         try ledgerFile?.write(report.json())
         if options.showLedger { StandardStreams.writeError(report.table()) }
-        if options.digest { StandardStreams.report("digest \(machine.digest())") }
+        if let digest { StandardStreams.report("digest \(digest)") }
+        if case .failed(let error) = saving { throw error }
+        if case .done(let text) = saving { return StandardStreams.report(text) }
         let status = try status(of: outcome, console: console)
+        try checkSaved(machine, outcome)
         guard status == .success else { throw status }
     }
 
@@ -70,7 +86,8 @@ struct MachineRun {
 
     private func facts(_ outcome: RunOutcome, _ retired: UInt64) -> [Report.Fact] {
         facts + [
-            .init("kernel", configuration.kernel),
+            .init("kernel", configuration.kernel ?? ""),
+            .init("restored", saved?.path ?? ""),
             .init("initrd", configuration.initrd ?? ""),
             .init("command-line", configuration.commandLine),
             .init("seed", String(configuration.seed)),
@@ -97,6 +114,7 @@ struct MachineRun {
         case .tripleFault: "triple fault"
         case .stopped: "stopped"
         case .marked: "marked"
+        case .paused: "saved"
         case .unlawful(let violation): "unlawful: \(violation.rule.rawValue)"
         }
     }
@@ -117,6 +135,7 @@ struct MachineRun {
         case .unlawful(let violation):
             StandardStreams.writeError("penumbra: \(violation)\n")
             return .unlawful
+        case .paused: return .success
         case .stopped:
             guard let signal = RawTerminal.endingSignal else { return .success }
             StandardStreams.report("ended by signal \(signal)")

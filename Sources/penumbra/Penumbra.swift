@@ -1,7 +1,7 @@
 import ArgumentParser
 import Glibc
 
-/// The command line: `penumbra run`, `penumbra doctor`.
+/// The command line: `penumbra run`, `penumbra compare`, `penumbra price`, `penumbra doctor`.
 ///
 /// Whatever goes wrong is said in one line on standard error that starts with `penumbra:`; how a
 /// run ended is told by the exit status (`ExitStatus`).
@@ -13,8 +13,13 @@ import Glibc
             Penumbra boots unmodified x86 operating systems on a processor that it models in \
             software, and counts exactly what a memory-virtualization technique does for them.
             """,
-        version: "penumbra 0.1.0",
-        subcommands: [RunCommand.self, DoctorCommand.self])
+        version: programVersion,
+        subcommands: [
+            RunCommand.self, CompareCommand.self, PriceCommand.self, DoctorCommand.self,
+        ])
+
+    /// The program's name and version.
+    static let programVersion = "penumbra 0.1.0"
 
     static func main() {
         StandardStreams.prepare()

@@ -1,11 +1,16 @@
 import VirtualMachine
 
 extension RunCommand {
-    /// The machine that the options ask for.
+    /// The machine that the options ask for, or that is saved, with what the options say beside.
     /// - Throws: `Failure.noDefaultGuest`.
-    func machineConfiguration() throws(Failure) -> MachineConfiguration {
+    func machineConfiguration(_ saved: SavedMachine?) throws(Failure) -> MachineConfiguration {
         var machine: MachineConfiguration
-        if let kernel {
+        if let saved {
+            machine = saved.configuration
+            machine.kernel = kernel
+            machine.initrd = initrd
+            machine.commandLine = append ?? ""
+        } else if let kernel {
             machine = MachineConfiguration(kernel: kernel)
             machine.initrd = initrd
             machine.commandLine = append ?? ""
@@ -15,21 +20,22 @@ extension RunCommand {
             machine.initrd = initrd ?? guest.initrd
             machine.commandLine = append ?? DefaultGuest.commandLine
         }
-        machine.memoryBytes = memory?.bytes ?? 512 << 20
-        machine.processors = processors ?? 1
+        if let memory { machine.memoryBytes = memory.bytes }
+        if let processors { machine.processors = processors }
         if let quantum { machine.quantum = quantum }
-        machine.interleaving = interleaving
-        machine.processorModel = processor
+        if let interleaving { machine.interleaving = interleaving }
+        if let processor { machine.processorModel = processor }
         if let hardware { machine.hardware = hardware }
         if let mmu { machine.technique = mmu }
-        machine.clock = clock
+        if let clock { machine.clock = clock }
         for case .debugExit(let port, let size) in devices {
             machine.debugExitPort = port
             machine.debugExitSize = size
         }
-        machine.hasTestDevice = devices.contains(.test)
+        if devices.contains(.test) { machine.hasTestDevice = true }
         machine.rebootAllowed = !noReboot
-        machine.seed = seed
+        if let seed { machine.seed = seed }
+        machine.sampleInterval = sample
         machine.countsPlaces = ledger != nil || showLedger
         if verify { machine.verification = .walks }
         if let shadowMemory { machine.shadowMemoryBytes = shadowMemory.bytes }

@@ -13,8 +13,8 @@ struct RunCommand: ParsableCommand {
             Without --kernel it boots the guest that `make setup` fetched to an interactive shell. \
             QEMU's spellings (-kernel FILE) are taken beside the usual ones.
 
-            On a terminal, Ctrl-A X ends the machine, Ctrl-A H helps, and Ctrl-A Ctrl-A sends \
-            Ctrl-A; all other keys go to the guest. Where standard input is no terminal, every \
+            On a terminal, Ctrl-A X ends the machine, Ctrl-A S saves it, Ctrl-A H helps, and \
+            Ctrl-A Ctrl-A sends Ctrl-A; all other keys go to the guest. Where standard input is no terminal, every \
             byte goes to the guest. The virtual clock advances with the guest's instructions, so \
             that every run is the same; --clock host is for interactive use.
 
@@ -65,8 +65,10 @@ struct RunCommand: ParsableCommand {
 
     @Option(
         name: [.customLong("cpu"), .customLong("cpu", withSingleDash: true)],
-        help: .init("The processor's model and changes to it.", valueName: "model,+f,-f"))
-    var processor = "penumbra-v2"
+        help: .init(
+            "The processor's model and changes to it. Default: penumbra-v2.",
+            valueName: "model,+f,-f"))
+    var processor: String?
 
     @Option(
         help: .init(
@@ -91,11 +93,18 @@ struct RunCommand: ParsableCommand {
         transform: Technique.init(parsing:))
     var mmu: Technique?
 
-    @Option(help: "What the guest's clocks follow: virtual (its instructions) or host.")
-    var clock = ClockKind.virtual
+    @Option(
+        help: """
+            What the guest's clocks follow: virtual (its instructions) or host. Default: virtual.
+            """)
+    var clock: ClockKind?
 
-    @Option(help: .init("What everything random in the machine follows from.", valueName: "number"))
-    var seed: UInt64 = 0
+    @Option(
+        help: .init(
+            "What everything random in the machine follows from. Default: 0.", valueName: "number"))
+    var seed: UInt64?
+
+    @OptionGroup var saving: SavingOptions
 
     @Option(
         help: .init(
@@ -136,6 +145,16 @@ struct RunCommand: ParsableCommand {
     var progress = false
 
     @Option(
+        help: .init(
+            "The ledger has a point of the run's series every so many instructions.",
+            valueName: "instructions"),
+        transform: Quantum.parse)
+    var sample: UInt64?
+
+    @Option(help: .hidden)
+    var beats: Int32?
+
+    @Option(
         name: [.customLong("device"), .customLong("device", withSingleDash: true)],
         help: .init(
             "isa-debug-exit[,iobase=PORT][,iosize=BYTES] or pc-testdev; may be repeated.",
@@ -151,7 +170,12 @@ struct RunCommand: ParsableCommand {
     @OptionGroup var ignored: IgnoredOptions
 
     mutating func run() throws {
-        try MachineRun(configuration: machineConfiguration(), options: self).run()
+        let saved = try saving.restore.map { path throws(SavedMachineError) in
+            try SavedMachine(path: path)
+        }
+        try MachineRun(
+            configuration: machineConfiguration(saved), options: self, saved: saved
+        ).run()
     }
 }
 

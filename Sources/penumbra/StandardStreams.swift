@@ -3,9 +3,12 @@ import Glibc
 /// The three standard file descriptors, and plain lines on standard error.
 enum StandardStreams {
     /// Makes the descriptors fit to use, once, before anything else: a closed one is not taken by
-    /// the next file that is opened, and a reader that goes away is an error, not a signal.
+    /// the next file that is opened, and a reader that goes away, or a file that has reached the limit
+    /// on sizes, is an error, not a signal.
     static func prepare() {
         signal(SIGPIPE, SIG_IGN)
+        // A file that may not grow any more is an error, too.
+        signal(SIGXFSZ, SIG_IGN)
         for descriptor in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO]
         where fcntl(descriptor, F_GETFD) < 0 {
             // open(2) gives the lowest free descriptor: this one. Written to, a read-only file
@@ -19,6 +22,13 @@ enum StandardStreams {
     static var outputIsWritable: Bool {
         let flags = fcntl(STDOUT_FILENO, F_GETFL)
         return flags >= 0 && flags & O_ACCMODE != O_RDONLY
+    }
+
+    /// Writes a text on standard output.
+    /// - Throws: `Failure.cannotWrite`.
+    static func print(_ text: String) throws(Failure) {
+        let error = Descriptor.write(Array(text.utf8)[...], to: STDOUT_FILENO) { false }
+        guard error == 0 else { throw .cannotWrite(path: "standard output", errno: error) }
     }
 
     /// Writes `penumbra: message` on standard error, on one line whatever the message holds.

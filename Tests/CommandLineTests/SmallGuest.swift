@@ -20,6 +20,50 @@ enum SmallGuest {
                 0xF4, 0xEB, 0xFD,  // halt: hlt; jmp halt
             ])
 
+    /// Begins region 9, reads a line and then writes 3 to the debug-exit port 0xF4, which is status 7. Of the line's
+    /// letters `b` is a store and 10 million instructions of work, `r` stores the time-stamp counter in memory,
+    /// `t` is a triple fault and `l` a loop without end; others do nothing.
+    static let worker = elf(
+        printReady
+            + [
+                0xB8, 0x01, 0x00, 0x00, 0x40,  // mov eax, 0x40000001
+                0xB9, 0x09, 0x00, 0x00, 0x00,  // mov ecx, 9
+                0x0F, 0xA2,  // cpuid
+                0xBA, 0xF8, 0x03, 0x00, 0x00,  // wait: mov edx, 0x3f8
+                0xB2, 0xFD,  // mov dl, 0xfd
+                0xEC,  // in al, dx
+                0xA8, 0x01,  // test al, 1
+                0x74, 0xF4,  // jz wait
+                0xB2, 0xF8,  // mov dl, 0xf8
+                0xEC,  // in al, dx
+                0x3C, 0x74,  // cmp al, 't'
+                0x74, 0x31,  // je triple
+                0x3C, 0x72,  // cmp al, 'r'
+                0x74, 0x13,  // je stamp
+                0x3C, 0x62,  // cmp al, 'b'
+                0x74, 0x18,  // je busy
+                0x3C, 0x6C,  // cmp al, 'l'
+                0x74, 0x23,  // je ever
+                0x3C, 0x0A,  // cmp al, '\n'
+                0x75, 0xDD,  // jne wait
+                0xB0, 0x03,  // mov al, 3
+                0xE6, 0xF4,  // out 0xf4, al
+                0xF4,  // halt: hlt
+                0xEB, 0xFD,  // jmp halt
+                0x0F, 0x31,  // stamp: rdtsc
+                0xA3, 0x00, 0x00, 0x20, 0x00,  // mov [0x200000], eax
+                0xEB, 0xCD,  // jmp wait
+                0xA3, 0x00, 0x00, 0x20, 0x00,  // busy: mov [0x200000], eax
+                0xB9, 0x40, 0x4B, 0x4C, 0x00,  // mov ecx, 5000000
+                0x49,  // again: dec ecx
+                0x75, 0xFD,  // jnz again
+                0xEB, 0xBE,  // jmp wait
+                0xEB, 0xFE,  // ever: jmp ever
+                0x0F, 0x01, 0x1D, 0xD3, 0x00, 0x10, 0x00,  // triple: lidt [zeros]
+                0x0F, 0x0B,  // ud2
+                0x00, 0x00, 0x00, 0x00, 0x00, 0x00,  // zeros
+            ])
+
     /// Prints `ready`, and then does nothing for ever.
     static let deaf = elf(printReady + [0xEB, 0xFE])  // jmp to itself
 

@@ -16,7 +16,9 @@ extension CommandLineTests {
         }
 
         /// Starts a guest on the terminal, its errors in a file, and waits until it talks.
-        private func start(_ guest: [UInt8] = SmallGuest.echo) throws -> pid_t {
+        private func start(
+            _ guest: [UInt8] = SmallGuest.echo, _ more: [String] = []
+        ) throws -> pid_t {
             let kernel = try folder.file("echo.elf", guest)
             let errors = try Program.openFile(folder.file("err"), O_RDWR)
             defer { close(errors) }
@@ -24,7 +26,7 @@ extension CommandLineTests {
                 [
                     Program.path, "run", "--kernel", kernel, "--device",
                     "isa-debug-exit,iobase=0xf4",
-                ], input: terminal.terminal, output: terminal.terminal, errors: errors)
+                ] + more, input: terminal.terminal, output: terminal.terminal, errors: errors)
             guard terminal.waits(for: "ready\r\n") else {
                 kill(process, SIGKILL)
                 _ = Program.wait(for: process)
@@ -54,6 +56,47 @@ extension CommandLineTests {
             #expect(terminal.settings == before)
             let help = try folder.text("err").components(separatedBy: "Ctrl-A X").count - 1
             #expect(help == 2)
+        }
+
+        @Test func `Ctrl-A S saves the machine, which goes on, each time that it is pressed`()
+            throws
+        {
+            let saved = folder.path("saved.pnb")
+            let process = try start(SmallGuest.echo, ["-m", "16", "--save", saved])
+            try terminal.type("a\u{1}s")
+            #expect(terminal.waits(for: "a"))
+            #expect(waits(forFile: saved))
+            let first = try Data(contentsOf: URL(filePath: saved))
+            try terminal.type("b")
+            #expect(terminal.waits(for: "b"))
+            try terminal.type("\u{1}Sc")
+            #expect(terminal.waits(for: "c"))
+            try terminal.type("q")
+            #expect(Program.wait(for: process) == .exited(7))
+            #expect(try Data(contentsOf: URL(filePath: saved)) != first)
+            #expect(terminal.settings == before)
+            // The saved machine waits for what is typed next.
+            let result = try Program.run("run", "--restore", saved, input: "dq")
+            #expect(result.ending == .exited(7))
+            #expect(result.output.hasSuffix("d"))
+        }
+
+        /// Waits until a file is there; false where it is not after a minute.
+        private func waits(forFile path: String) -> Bool {
+            for _ in 0..<30_000 {
+                if FileManager.default.fileExists(atPath: path) { return true }
+                usleep(2000)
+            }
+            return false
+        }
+
+        @Test func `without --save, Ctrl-A S says what is missing`() throws {
+            let process = try start()
+            try terminal.type("\u{1}sa")
+            #expect(terminal.waits(for: "a"))
+            try terminal.type("q")
+            #expect(Program.wait(for: process) == .exited(7))
+            #expect(try folder.text("err").contains("give --save FILE"))
         }
 
         @Test func `Ctrl-A X ends a guest that never reads what was typed`() throws {

@@ -1,3 +1,5 @@
+import Snapshot
+
 /// The battery-backed clock and its 128 bytes of memory: ports 0x70 and 0x71, IRQ 8.
 ///
 /// It starts at a configured date and follows the machine's clock. Source: Motorola MC146818A data
@@ -279,5 +281,31 @@ package final class MC146818: PortDevice {
             consider(alarm &* Self.nanosecondsPerSecond)
         }
         return next
+    }
+}
+
+// MARK: Saved machines
+
+extension MC146818 {
+    package func save(to writer: inout FieldWriter) {
+        writer.put(index)
+        writer.put(bytes)
+        writer.put(epoch)
+        writer.put(settled)
+        writer.put(asserted)
+        writer.put(optional: nextEvent)
+    }
+
+    /// Takes on a saved state. The line is not driven: what it leads to has been saved too.
+    package func restore(from reader: inout FieldReader) throws(FieldError) {
+        index = try reader.get("CMOS index", mask: 0x7f)
+        let bytes = try reader.list("CMOS memory", atMost: 128)
+        guard bytes.count == 128 else { throw .badValue("CMOS memory") }
+        self.bytes = bytes
+        // A guest can set any date from 1970 on, at any time of the machine's.
+        epoch = try reader.get("CMOS date", in: -CalendarDate.last...CalendarDate.last)
+        settled = try reader.get("CMOS time", in: 0...time.now)
+        asserted = try reader.flag("clock interrupt line")
+        nextEvent = try reader.optional("next clock interrupt")
     }
 }

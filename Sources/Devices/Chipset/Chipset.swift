@@ -1,3 +1,4 @@
+import Snapshot
 import X86
 
 /// All chips of the machine, wired: a small PC with a serial port and no buses.
@@ -29,6 +30,8 @@ public final class Chipset {
     private let power: PowerManagement
     private let resets: ResetControl
     private let firmware: FirmwareConfiguration
+    private var testDevice: TestDevice?
+    private var testMemory: [TestDeviceMemory] = []
     private var ports = PortBus()
     private var memory = MemoryBus()
 
@@ -99,8 +102,11 @@ public final class Chipset {
         let device = TestDevice { [fabric] line, asserted in fabric.setLine(line, asserted) }
         ports.attach(device, at: TestDevice.dataPort, count: TestDevice.dataPorts, widest: 4)
         ports.attach(device, at: TestDevice.linePort, count: TestDevice.lineCount, widest: 4)
+        testDevice = device
         for page in 0..<TestDevice.memoryPages {
-            memory.attach(TestDeviceMemory(), at: TestDevice.memoryBase + page * pageSize)
+            let device = TestDeviceMemory()
+            memory.attach(device, at: TestDevice.memoryBase + page * pageSize)
+            testMemory.append(device)
         }
     }
 
@@ -240,4 +246,43 @@ public final class Chipset {
 
     /// Gives the serial port a byte of input; without room it is lost.
     public func receive(_ byte: UInt8) { serial.receive(byte) }
+}
+
+// MARK: Saved machines
+
+extension Chipset {
+    /// Writes the state of every chip.
+    package func save(to writer: inout FieldWriter) {
+        fabric.pics.save(to: &writer)
+        fabric.ioAPIC.save(to: &writer)
+        for apic in fabric.localAPICs { apic.save(to: &writer) }
+        serial.save(to: &writer)
+        timer.save(to: &writer)
+        clock.save(to: &writer)
+        power.save(to: &writer)
+        resets.save(to: &writer)
+        firmware.save(to: &writer)
+        testDevice?.save(to: &writer)
+        for page in testMemory { page.save(to: &writer) }
+        signals.save(to: &writer)
+    }
+
+    /// Has every chip take on the state that one of an equal configuration has written. The time
+    /// source must show the time of that moment already. After an error the chips are not to be
+    /// used.
+    package func restore(from reader: inout FieldReader) throws(FieldError) {
+        try fabric.pics.restore(from: &reader)
+        try fabric.ioAPIC.restore(from: &reader)
+        for apic in fabric.localAPICs { try apic.restore(from: &reader) }
+        try serial.restore(from: &reader)
+        try timer.restore(from: &reader)
+        try clock.restore(from: &reader)
+        try power.restore(from: &reader)
+        try resets.restore(from: &reader)
+        try firmware.restore(from: &reader)
+        try testDevice?.restore(from: &reader)
+        for page in testMemory { try page.restore(from: &reader) }
+        // Last: what chips do on their way raises signals that are none of the saved machine's.
+        try signals.restore(from: &reader)
+    }
 }

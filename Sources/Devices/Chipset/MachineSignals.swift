@@ -1,3 +1,5 @@
+import Snapshot
+
 /// What ends a run of the machine.
 public enum MachineEvent: Hashable, Sendable {
     /// The guest entered soft-off.
@@ -24,4 +26,36 @@ package final class MachineSignals {
     }
 
     package func setEvent(_ event: MachineEvent?) { self.event = event }
+}
+
+// MARK: Saved machines
+
+extension MachineSignals {
+    /// The event's number in a saved machine, and the status of a debug exit.
+    private var saved: (kind: UInt8, status: UInt8) {
+        switch event {
+        case nil: (0, 0)
+        case .powerOff: (1, 0)
+        case .reset: (2, 0)
+        case .debugExit(let status): (3, status)
+        }
+    }
+
+    func save(to writer: inout FieldWriter) {
+        writer.put(saved.kind)
+        writer.put(saved.status)
+        writer.put(interruptsChanged)
+    }
+
+    func restore(from reader: inout FieldReader) throws(FieldError) {
+        let kind: UInt8 = try reader.get("machine event", in: 0...3)
+        let status: UInt8 = try reader.get("status of a debug exit")
+        switch kind {
+        case 0: setEvent(nil)
+        case 1: setEvent(.powerOff)
+        case 2: setEvent(.reset)
+        default: setEvent(.debugExit(status: status))
+        }
+        interruptsChanged = try reader.flag("change of interrupts")
+    }
 }

@@ -1,3 +1,4 @@
+import Snapshot
 import X86
 
 /// QEMU's `fw_cfg` ports, as far as small kernels read them: who we are, memory, processors.
@@ -59,5 +60,20 @@ package final class FirmwareConfiguration: PortDevice {
     /// Little-endian bytes.
     private func bytes<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
         stride(from: 0, to: T.bitWidth, by: 8).map { UInt8(truncatingIfNeeded: value >> T($0)) }
+    }
+}
+
+// MARK: Saved machines
+
+extension FirmwareConfiguration {
+    package func save(to writer: inout FieldWriter) {
+        writer.put(item)
+        writer.put(UInt8(truncatingIfNeeded: position))
+    }
+
+    package func restore(from reader: inout FieldReader) throws(FieldError) {
+        item = try reader.list("fw_cfg item", atMost: 8)
+        position = Int(try reader.get("fw_cfg position", UInt8.self, in: 0...8))
+        guard position <= item.count else { throw .badValue("fw_cfg position") }
     }
 }

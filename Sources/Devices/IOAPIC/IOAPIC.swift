@@ -1,3 +1,5 @@
+import Snapshot
+
 /// The I/O APIC: 24 inputs, each redirected to local APICs, in a page at 0xfec00000.
 ///
 /// Source: Intel 82093AA data sheet (order 290566), and, for the EOI register of version 0x20,
@@ -129,5 +131,26 @@ package final class IOAPIC: MemoryDevice {
     private var selectedPin: Int? {
         let pin = (Int(selected) - 0x10) >> 1
         return entries.indices.contains(pin) ? pin : nil
+    }
+}
+
+// MARK: Saved machines
+
+extension IOAPIC {
+    package func save(to writer: inout FieldWriter) {
+        writer.put(id)
+        writer.put(selected)
+        for entry in entries { writer.put(entry.rawValue) }
+        writer.put(levels)
+    }
+
+    package func restore(from reader: inout FieldReader) throws(FieldError) {
+        id = try reader.get("IOAPICID", mask: 15)
+        selected = try reader.get("IOREGSEL", mask: 0xff)
+        for pin in entries.indices {
+            entries[pin].rawValue = try reader.get(
+                "IOREDTBL", mask: RedirectionEntry.writable | RedirectionEntry.remoteIRR)
+        }
+        levels = try reader.get("I/O APIC inputs", mask: 1 << UInt32(Self.pins) &- 1)
     }
 }

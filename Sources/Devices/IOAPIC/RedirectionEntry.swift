@@ -9,6 +9,8 @@ struct RedirectionEntry: Hashable {
 
     /// The bits that software can write: all but DELIVS (12) and Remote IRR (14).
     static let writable: UInt64 = 0xff00_0000_0001_afff
+    /// Remote IRR.
+    static let remoteIRR: UInt64 = 1 << 14
 
     var vector: UInt8 { UInt8(truncatingIfNeeded: rawValue) }
     var mode: DeliveryMode { DeliveryMode(bits: UInt32(truncatingIfNeeded: rawValue >> 8 & 7)) }

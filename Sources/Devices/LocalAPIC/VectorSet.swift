@@ -4,6 +4,9 @@ package struct VectorSet: Hashable, Sendable {
 
     package init() {}
 
+    /// The set that eight registers hold.
+    package init(words: SIMD8<UInt32>) { self.words = words }
+
     /// Register `index & 7`: vectors 32 × index and up.
     package func word(_ index: Int) -> UInt32 { words[index & 7] }
 

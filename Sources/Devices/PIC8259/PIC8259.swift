@@ -1,3 +1,5 @@
+import Snapshot
+
 /// One 8259A interrupt controller.
 ///
 /// Source: Intel 8259A data sheet (order 231468-003), "Initialization Command Words" and
@@ -32,7 +34,7 @@ package final class PIC8259 {
     private var polled = false
 
     /// What the next write to the data port is, after ICW1.
-    private enum Initialization { case done, icw2, icw3, icw4 }
+    private enum Initialization: UInt8 { case done, icw2, icw3, icw4 }
     private var initialization = Initialization.done
     private var single = false
     private var expectsICW4 = false
@@ -215,5 +217,44 @@ package final class PIC8259 {
         case 0b110: lowest = level
         default: break  // 010: no operation
         }
+    }
+}
+
+// MARK: Saved machines
+
+extension PIC8259 {
+    func save(to writer: inout FieldWriter) {
+        for register in [requests, inService, mask, levels, levelTriggered, vectorBase, lowest] {
+            writer.put(register)
+        }
+        for flag in [
+            automaticEOI, rotatesOnAutomaticEOI, specialMask, specialFullyNested, readsInService,
+            polled, single, expectsICW4,
+        ] {
+            writer.put(flag)
+        }
+        writer.put(initialization.rawValue)
+    }
+
+    func restore(from reader: inout FieldReader) throws(FieldError) {
+        requests = try reader.get("IRR")
+        inService = try reader.get("ISR")
+        mask = try reader.get("IMR")
+        levels = try reader.get("8259 inputs")
+        levelTriggered = try reader.get("ELCR", mask: levelCapable)
+        vectorBase = try reader.get("ICW2", mask: 0xf8)
+        lowest = try reader.get("lowest priority", in: 0...7)
+        automaticEOI = try reader.flag("AEOI")
+        rotatesOnAutomaticEOI = try reader.flag("rotation in AEOI")
+        specialMask = try reader.flag("SMM")
+        specialFullyNested = try reader.flag("SFNM")
+        readsInService = try reader.flag("RIS")
+        polled = try reader.flag("poll command")
+        single = try reader.flag("SNGL")
+        expectsICW4 = try reader.flag("IC4")
+        guard let next = Initialization(rawValue: try reader.get("8259 initialization")) else {
+            throw .badValue("8259 initialization")
+        }
+        initialization = next
     }
 }

@@ -1,3 +1,5 @@
+import Snapshot
+
 /// The two 8259As of a PC: sixteen inputs, one output, ports 0x20, 0xa0 and ELCR at 0x4d0.
 package final class PIC8259Pair: PortDevice {
     private let master = PIC8259(isMaster: true, vectorBase: 0x08)
@@ -64,5 +66,22 @@ package final class PIC8259Pair: PortDevice {
         default: slave.setLevelTriggered(byte)
         }
         update()
+    }
+}
+
+// MARK: Saved machines
+
+extension PIC8259Pair {
+    package func save(to writer: inout FieldWriter) {
+        master.save(to: &writer)
+        slave.save(to: &writer)
+        writer.put(asserted)
+    }
+
+    /// Takes on a saved state. The line is not driven: what it leads to has been saved too.
+    package func restore(from reader: inout FieldReader) throws(FieldError) {
+        try master.restore(from: &reader)
+        try slave.restore(from: &reader)
+        asserted = try reader.flag("INT")
     }
 }

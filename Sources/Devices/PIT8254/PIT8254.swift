@@ -1,3 +1,5 @@
+import Snapshot
+
 /// The 8254 interval timer of a PC and system control port B: ports 0x40…0x43 and 0x61.
 ///
 /// Counter 0 drives IRQ 0, counter 1 once refreshed memory and drives nothing, counter 2 is gated
@@ -113,5 +115,27 @@ package final class PIT8254: PortDevice {
         let refresh: UInt8 = now / 18 & 1 == 0 ? 0 : 0x10
         let tone: UInt8 = counters[2].output(at: now) ? 0x20 : 0
         return control | refresh | tone
+    }
+}
+
+// MARK: Saved machines
+
+extension PIT8254 {
+    package func save(to writer: inout FieldWriter) {
+        for counter in counters { counter.save(to: &writer) }
+        writer.put(output)
+        writer.put(optional: nextEdge)
+        writer.put(control)
+    }
+
+    /// Takes on a saved state. The line is not driven: what it leads to has been saved too.
+    package func restore(from reader: inout FieldReader) throws(FieldError) {
+        for index in counters.indices {
+            counters[index] = try PITCounter(restoringFrom: &reader)
+        }
+        output = try reader.flag("timer output")
+        nextEdge = try reader.optional("next timer edge")
+        nextEvent = nextEdge.map { Self.frequency.time(ofTick: $0) }
+        control = try reader.get("port 0x61", mask: 0x0f)
     }
 }

@@ -1,3 +1,5 @@
+import Snapshot
+
 /// One counter of the 8254. Times are ticks of its clock.
 ///
 /// Nothing counts: the counter keeps when it was started and computes what it would hold. Source:
@@ -239,5 +241,46 @@ struct PITCounter {
             (value / 1000 % 10) << 12 | (value / 100 % 10) << 8 | (value / 10 % 10) << 4
             | value % 10
         return UInt16(truncatingIfNeeded: digits)
+    }
+}
+
+// MARK: Saved machines
+
+extension PITCounter {
+    func save(to writer: inout FieldWriter) {
+        writer.put(optional: mode)
+        writer.put(isBCD)
+        writer.put(access)
+        writer.put(count)
+        writer.put(optional: origin)
+        writer.put(optional: stopped)
+        writer.put(optional: successor?.count)
+        writer.put(optional: successor?.at)
+        writer.put(gate)
+        writer.put(nullCount)
+        writer.put(optional: firstByte)
+        writer.put(readsHigh)
+        writer.put(optional: latchedCount)
+        writer.put(optional: latchedStatus)
+    }
+
+    init(restoringFrom reader: inout FieldReader) throws(FieldError) {
+        mode = try reader.optional("counter mode", in: 0...5)
+        isBCD = try reader.flag("counter BCD")
+        access = try reader.get("counter access", in: 1...3)
+        // Never zero: counts divide.
+        count = try reader.get("count", in: 1...65536)
+        origin = try reader.optional("count origin")
+        stopped = try reader.optional("stopped count")
+        let next: UInt64? = try reader.optional("next count", in: 1...65536)
+        let start: UInt64? = try reader.optional("start of the next count")
+        guard (next == nil) == (start == nil) else { throw .badValue("start of the next count") }
+        if let next, let start { successor = (next, start) }
+        gate = try reader.flag("counter gate")
+        nullCount = try reader.flag("null count")
+        firstByte = try reader.optional("first byte of a count")
+        readsHigh = try reader.flag("byte of a count to be read")
+        latchedCount = try reader.optional("latched count")
+        latchedStatus = try reader.optional("latched status")
     }
 }

@@ -1,3 +1,5 @@
+import Snapshot
+
 /// ACPI's fixed hardware: the PM1a event and control blocks and the power-management timer.
 ///
 /// Source: ACPI Specification 6.4, section 4.8.3, "ACPI Register Model". The machine is always in
@@ -134,5 +136,28 @@ package final class PowerManagement: PortDevice {
             if value & Control.sleepEnable != 0 { signals.raise(.powerOff) }
         default: break
         }
+    }
+}
+
+// MARK: Saved machines
+
+extension PowerManagement {
+    package func save(to writer: inout FieldWriter) {
+        writer.put(status)
+        writer.put(enable)
+        writer.put(control)
+        writer.put(settled)
+        writer.put(asserted)
+        writer.put(optional: nextEvent)
+    }
+
+    /// Takes on a saved state. The line is not driven: what it leads to has been saved too.
+    package func restore(from reader: inout FieldReader) throws(FieldError) {
+        status = try reader.get("PM1 status", mask: Event.all)
+        enable = try reader.get("PM1 enable", mask: Event.all)
+        control = try reader.get("PM1 control", mask: Control.sleepType | Control.busMasterReload)
+        settled = try reader.get("PM timer", in: 0...ticks)
+        asserted = try reader.flag("system control interrupt line")
+        nextEvent = try reader.optional("next PM timer interrupt")
     }
 }

@@ -1,3 +1,5 @@
+import Snapshot
+
 /// The three ways in which software resets a PC: port 0xcf9, the keyboard controller, port 0x92.
 ///
 /// Sources: Intel 82371AB data sheet, "RC—Reset Control Register"; IBM AT Technical Reference,
@@ -39,5 +41,15 @@ package final class ResetControl: PortDevice {
             control = byte & 0x06
         default: break  // PCI configuration, keyboard data
         }
+    }
+}
+
+// MARK: Saved machines
+
+extension ResetControl {
+    package func save(to writer: inout FieldWriter) { writer.put(control) }
+
+    package func restore(from reader: inout FieldReader) throws(FieldError) {
+        control = try reader.get("port 0xcf9", mask: 0x06)
     }
 }

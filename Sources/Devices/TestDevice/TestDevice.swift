@@ -1,3 +1,4 @@
+import Snapshot
 import X86
 
 /// QEMU's `pc-testdev`: what test kernels use to check port and device-memory instructions and to
@@ -71,5 +72,27 @@ package final class TestDeviceMemory: MemoryDevice {
             bytes[Int(offset &+ UInt32(byte)) & 0xfff] =
                 UInt8(truncatingIfNeeded: value >> UInt32(8 * byte))
         }
+    }
+}
+
+// MARK: Saved machines
+
+extension TestDevice {
+    package func save(to writer: inout FieldWriter) { writer.put(data) }
+
+    package func restore(from reader: inout FieldReader) throws(FieldError) {
+        let saved = try reader.list("test device", atMost: data.count)
+        guard saved.count == data.count else { throw .badValue("test device") }
+        data = saved
+    }
+}
+
+extension TestDeviceMemory {
+    package func save(to writer: inout FieldWriter) { writer.put(bytes) }
+
+    package func restore(from reader: inout FieldReader) throws(FieldError) {
+        let saved = try reader.list("test device's memory", atMost: bytes.count)
+        guard saved.count == bytes.count else { throw .badValue("test device's memory") }
+        bytes = saved
     }
 }

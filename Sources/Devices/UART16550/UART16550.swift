@@ -1,3 +1,5 @@
+import Snapshot
+
 /// The 16550A serial port, of infinite speed: a byte written is sent at once.
 ///
 /// Source: National Semiconductor PC16550D data sheet (June 1995), section 8, "Registers"; the
@@ -214,5 +216,40 @@ package final class UART16550: PortDevice {
         guard level != asserted else { return }
         asserted = level
         interrupt(level)
+    }
+}
+
+// MARK: Saved machines
+
+extension UART16550 {
+    package func save(to writer: inout FieldWriter) {
+        writer.put(enables)
+        writer.put(lineControl)
+        writer.put(modemControl)
+        writer.put(lineErrors)
+        writer.put(modemDeltas)
+        writer.put(scratch)
+        writer.put(divisor)
+        writer.put(fifoEnabled)
+        writer.put(UInt8(truncatingIfNeeded: trigger))
+        writer.put(received)
+        writer.put(transmitPending)
+        writer.put(asserted)
+    }
+
+    /// Takes on a saved state. The line is not driven: what it leads to has been saved too.
+    package func restore(from reader: inout FieldReader) throws(FieldError) {
+        enables = try reader.get("IER", mask: 0x0f)
+        lineControl = try reader.get("LCR")
+        modemControl = try reader.get("MCR", mask: 0x1f)
+        lineErrors = try reader.get("LSR", mask: 0x1e)
+        modemDeltas = try reader.get("MSR", mask: 0x0f)
+        scratch = try reader.get("SCR")
+        divisor = try reader.get("divisor latch")
+        fifoEnabled = try reader.flag("FIFO enable")
+        trigger = Int(try reader.get("FIFO trigger level", UInt8.self, in: 1...14))
+        received = try reader.list("receive FIFO", atMost: capacity)
+        transmitPending = try reader.flag("transmit interrupt")
+        asserted = try reader.flag("serial interrupt line")
     }
 }

@@ -39,6 +39,7 @@ public final class Hypervisor {
     /// The memory for what a processor has completed, kept from one exit to the next.
     private var completed: [UInt64] = []
     private var exits = Tally<ExitReason>()
+    private var fullestRing: UInt64 = 0
     private var division = LedgerDivision()
     /// The last fault-like exit for a translation: whose, and after how many instructions.
     private var lastFault = (processor: -1, retired: UInt64.max)
@@ -203,7 +204,7 @@ public final class Hypervisor {
         ledger.exits = exits
         for processor in processors {
             let statistics = processor.statistics
-            ledger.instructions &+= processor.retired
+            ledger.instructions &+= processor.retired &- processor.retiredBefore
             ledger.tlbMisses &+= statistics.tlbMisses
             ledger.walkReferences &+= statistics.walkReferences
             ledger.recordsWritten &+= statistics.records
@@ -216,6 +217,15 @@ public final class Hypervisor {
             ledger.exceptions &+= statistics.exceptions
         }
         return ledger
+    }
+
+    /// The most records that were pending in one write buffer since this was asked last.
+    public func takeFullestBuffer() -> UInt64 {
+        let fullest = processors.reduce(fullestRing) { most, processor in
+            processor.control.trace.isEnabled ? max(most, processor.tracePending) : most
+        }
+        fullestRing = 0
+        return fullest
     }
 
     /// The same in parts: by region, and after `countPlaces` by guest code and process.
@@ -290,7 +300,9 @@ public final class Hypervisor {
         var consumed: UInt64 = 0
         for index in rings.indices {
             let trace = processors[index].control.trace
-            consumed &+= rings[index].consumer &- trace.consumer
+            let count = rings[index].consumer &- trace.consumer
+            consumed &+= count
+            fullestRing = max(fullestRing, count)
             processors[index].control.trace.consumer = rings[index].consumer
         }
         if policy.trace?.elide == true { mmu.consumed(consumed) }

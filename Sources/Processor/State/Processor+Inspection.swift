@@ -19,4 +19,7 @@ extension Processor {
         core.state.rip = rip
         core.state.isHalted = false
     }
+
+    /// A copy of the state block, for a test that reflects on its fields.
+    package var reflectedState: Any { core.state }
 }

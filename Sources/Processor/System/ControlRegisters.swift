@@ -8,6 +8,20 @@ enum ControlRegisters {
         | CR0.extensionType | CR0.numericError | CR0.writeProtect | CR0.alignmentMask
         | CR0.notWriteThrough | CR0.cacheDisable | CR0.paging
 
+    /// Whether a processor can be in a state with these registers, however it came there.
+    static func exist(cr0: UInt64, cr4: UInt64, efer: UInt64, _ model: ProcessorModel) -> Bool {
+        let isPaging = cr0 & CR0.paging != 0
+        let isLong = efer & EFER.longModeActive != 0
+        return cr0 & ~cr0Bits == 0 && cr0 & CR0.extensionType != 0
+            && (!isPaging || cr0 & CR0.protectionEnable != 0)
+            && (cr0 & CR0.notWriteThrough == 0 || cr0 & CR0.cacheDisable != 0)
+            && cr4 & ~cr4Bits(model) == 0
+            && (cr4 & CR4.pcidEnable == 0 || isLong)
+            && efer & ~ModelSpecific.eferBits(model) == 0
+            && isLong == (isPaging && efer & EFER.longModeEnable != 0)
+            && (!isLong || cr4 & CR4.physicalAddressExtension != 0)
+    }
+
     // MARK: MOV. `Op.code` is the control register's number.
 
     static let moveTo: Handler = {

@@ -135,19 +135,29 @@ enum ModelSpecific {
     }
 
     /// IA32_PAT: eight memory types, each 0, 1, 4, 5, 6 or 7 (SDM Vol. 3A §11.12.2).
-    private static func setPageAttributes(_ core: Core, _ value: UInt64) -> Bool {
+    static func isPageAttributes(_ value: UInt64) -> Bool {
         for byte in 0..<8 as Range<UInt64> {
             let type = value >> (byte &* 8) & 0xff
             guard type < 8, type != 2, type != 3 else { return false }
         }
+        return true
+    }
+
+    private static func setPageAttributes(_ core: Core, _ value: UInt64) -> Bool {
+        guard isPageAttributes(value) else { return false }
         core.state.pat = value
         return true
     }
 
+    /// The bits of IA32_EFER that the model has.
+    static func eferBits(_ model: ProcessorModel) -> UInt64 {
+        let bits = EFER.systemCallEnable | EFER.longModeEnable | EFER.longModeActive
+        return model.has(.nx) ? bits | EFER.executeDisableEnable : bits
+    }
+
     private static func setEFER(_ core: Core, _ value: UInt64) -> Bool {
         let old = core.state.efer
-        var defined = EFER.systemCallEnable | EFER.longModeEnable | EFER.longModeActive
-        if core.processor.model.has(.nx) { defined |= EFER.executeDisableEnable }
+        let defined = eferBits(core.processor.model)
         let new = value & ~EFER.longModeActive | old & EFER.longModeActive
         guard value & ~defined == 0,
             (old ^ new) & EFER.longModeEnable == 0 || core.state.cr0 & CR0.paging == 0

@@ -28,18 +28,28 @@ extension Processor {
             }
             machine = found.machine
         }
+        var loaded = SIMD4<UInt64>()
+        for index in 0..<4 {
+            loaded[index] = readEntry(machine &+ UInt64(index) &* 8, .pae).rawValue
+        }
+        guard pointersAreValid(loaded) else {
+            _ = core.generalProtection()
+            return nil
+        }
+        return loaded
+    }
+
+    /// Whether none of four pointers is present and has a reserved bit set.
+    func pointersAreValid(_ pointers: SIMD4<UInt64>) -> Bool {
         let rules = PagingRules(
             form: .pae, physicalAddressBits: model.physicalAddressBits,
             executeDisable: false, gigabytePages: false, pageSizeExtensions: false)
-        var loaded = SIMD4<UInt64>()
         for index in 0..<4 {
-            let pointer = readEntry(machine &+ UInt64(index) &* 8, .pae)
+            let pointer = PagingEntry(pointers[index])
             if pointer.isPresent, rules.reservedBits(pointer, at: .directoryPointer) != 0 {
-                _ = core.generalProtection()
-                return nil
+                return false
             }
-            loaded[index] = pointer.rawValue
         }
-        return loaded
+        return true
     }
 }

@@ -8,6 +8,8 @@ struct EscapeKeys {
         case nothing
         /// End the machine.
         case end
+        /// Save the machine.
+        case save
         /// Show which keys there are.
         case help
     }
@@ -15,6 +17,7 @@ struct EscapeKeys {
     static let help = """
         \r
         Ctrl-A X       end the machine\r
+        Ctrl-A S       save the machine (with --save FILE)\r
         Ctrl-A H       this help\r
         Ctrl-A Ctrl-A  send Ctrl-A to the guest\r
 
@@ -33,6 +36,7 @@ struct EscapeKeys {
         switch byte {
         case Self.controlA: return .send(byte)
         case UInt8(ascii: "x"), UInt8(ascii: "X"): return .end
+        case UInt8(ascii: "s"), UInt8(ascii: "S"): return .save
         case UInt8(ascii: "h"), UInt8(ascii: "H"), UInt8(ascii: "?"): return .help
         default: return .nothing
         }

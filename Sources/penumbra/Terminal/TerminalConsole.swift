@@ -25,6 +25,8 @@ final class TerminalConsole: ConsolePort {
     var stop: StopFlag?
     /// Called whenever the machine looks at its console.
     var onPoll: () -> Void = {}
+    /// Called at Ctrl-A S.
+    var onSave: () -> Void = {}
 
     private static let outputCapacity = 4096
     /// Where so much is typed ahead, the rest waits in the terminal.
@@ -114,6 +116,7 @@ final class TerminalConsole: ConsolePort {
             case .send(let byte): bytes.append(byte)
             case .nothing: break
             case .end: finish(.escape)
+            case .save: onSave()
             case .help: StandardStreams.writeError(EscapeKeys.help)
             }
         }
