@@ -45,6 +45,9 @@ public final class VirtualMachine {
         guard 1...MachineConfiguration.mostProcessors ~= configuration.processors else {
             throw .badProcessorCount(configuration.processors)
         }
+        if configuration.engine == .translator, let lack = Engine.translatorLack {
+            throw .noTranslator(lack)
+        }
         self.configuration = configuration
         self.console = console
         var model: ProcessorModel
@@ -94,6 +97,7 @@ public final class VirtualMachine {
                 memory: memory, platform: pins, model: model, index: number,
                 hardware: configuration.hardware)
             pins.processor = processor
+            processor.use(configuration.engine ?? .standard)
             return processor
         }
     }
@@ -122,6 +126,8 @@ public final class VirtualMachine {
 
     /// Instructions that all processors have retired so far.
     public var retired: UInt64 { retiredByOthers &+ current.retired }
+    /// The engine that executes guest code.
+    public var engine: Engine { processors[0].engine }
     /// The exact counts so far.
     public var ledger: Ledger { hypervisor.ledger }
     /// What the oracle has judged so far; nil where it is off.

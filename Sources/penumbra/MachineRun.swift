@@ -17,7 +17,7 @@ struct MachineRun {
         let console = TerminalConsole()
         let machine = try VirtualMachine(configuration, console: console)
         console.stop = machine.stopFlag
-        StandardStreams.report(statement)
+        StandardStreams.report(statement(machine))
         machine.onLeniency = { StandardStreams.report("--verify: \($0)") }
         var progress = Progress()
         if options.progress && Progress.isWanted {
@@ -32,7 +32,7 @@ struct MachineRun {
         progress.end()
 
         if let counts = machine.lawfulness { StandardStreams.report(text(counts)) }
-        let report = Report(ledger: machine.ledger, facts: facts(outcome, machine.retired))
+        let report = Report(ledger: machine.ledger, facts: facts(outcome, machine))
         try ledgerFile?.write(report.json())
         if options.showLedger { StandardStreams.writeError(report.table()) }
         if options.digest { StandardStreams.report("digest \(machine.digest())") }
@@ -41,13 +41,13 @@ struct MachineRun {
     }
 
     /// What every run says: engine, technique, processor model, clock and memory.
-    private var statement: String {
-        facts.map { "\($0.key) \($0.value)" }.joined(separator: "; ")
+    private func statement(_ machine: VirtualMachine) -> String {
+        facts(machine).map { "\($0.key) \($0.value)" }.joined(separator: "; ")
     }
 
-    private var facts: [Report.Fact] {
+    private func facts(_ machine: VirtualMachine) -> [Report.Fact] {
         [
-            .init("engine", "interpreter"),
+            .init("engine", machine.engine.rawValue),
             .init("technique", configuration.technique.description),
             .init("processor", configuration.processorModel),
             .init("hardware", configuration.hardware.description),
@@ -56,8 +56,8 @@ struct MachineRun {
         ]
     }
 
-    private func facts(_ outcome: RunOutcome, _ retired: UInt64) -> [Report.Fact] {
-        facts + [
+    private func facts(_ outcome: RunOutcome, _ machine: VirtualMachine) -> [Report.Fact] {
+        facts(machine) + [
             .init("kernel", configuration.kernel),
             .init("initrd", configuration.initrd ?? ""),
             .init("command-line", configuration.commandLine),
@@ -65,7 +65,7 @@ struct MachineRun {
             .init("processors", String(configuration.processors)),
             .init("quantum", String(configuration.quantum)),
             .init("interleaving", configuration.interleaving.map { String($0) } ?? ""),
-            .init("retired", String(retired)),
+            .init("retired", String(machine.retired)),
             .init("outcome", text(outcome)),
         ]
     }

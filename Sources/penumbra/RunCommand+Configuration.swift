@@ -22,6 +22,7 @@ extension RunCommand {
         machine.processorModel = processor
         if let hardware { machine.hardware = hardware }
         if let mmu { machine.technique = mmu }
+        machine.engine = engine
         machine.clock = clock
         for case .debugExit(let port, let size) in devices {
             machine.debugExitPort = port

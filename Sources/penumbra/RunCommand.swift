@@ -91,6 +91,13 @@ struct RunCommand: ParsableCommand {
         transform: Technique.init(parsing:))
     var mmu: Technique?
 
+    @Option(
+        help: """
+            What executes guest code: interpreter or translator. The guest and the ledger are the \
+            same. Default: interpreter.
+            """)
+    var engine: Engine?
+
     @Option(help: "What the guest's clocks follow: virtual (its instructions) or host.")
     var clock = ClockKind.virtual
 
@@ -144,6 +151,7 @@ struct RunCommand: ParsableCommand {
 }
 
 extension ClockKind: ExpressibleByArgument {}
+extension Engine: ExpressibleByArgument {}
 
 /// Options of QEMU that ask for what Penumbra does anyway.
 struct IgnoredOptions: ParsableArguments {
