@@ -154,6 +154,15 @@ struct Block {
         return true
     }
 
+    /// The block that was entered at linear address `rip` some flush ago, if that is what lies at
+    /// this machine address now; 0 if not. It spares the search.
+    func formerly(_ rip: UInt64, at address: UInt64, _ mode: CodeMode) -> UInt {
+        let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
+        guard unsafe entry.pointee.rip == rip, unsafe entry.pointee.block != 0 else { return 0 }
+        let block = unsafe entry.pointee.block
+        return BlockRef(block).key == Self.key(address, mode) ? block : 0
+    }
+
     // MARK: By machine address
 
     static func key(_ address: UInt64, _ mode: CodeMode) -> UInt64 {
@@ -276,6 +285,7 @@ struct Block {
         unsafe table.update(repeating: 0, count: tableSize)
         opCount = 0
         blockCount = 0
+        unsafe lookups.update(repeating: Lookup(), count: Self.lookupCount)
         translations?.removeAll()
         flushLookups()
     }
@@ -287,6 +297,8 @@ struct Block {
     @inline(__always) init(_ address: UInt) {
         unsafe pointer = UnsafeMutablePointer<Block>(bitPattern: address).unsafelyUnwrapped
     }
+    /// What it is found by.
+    @inline(__always) var key: UInt64 { unsafe pointer.pointee.key }
     /// The machine address of the first byte.
     var machine: UInt64 { unsafe pointer.pointee.key >> 3 }
     @inline(__always) var offset: UInt64 { UInt64(unsafe pointer.pointee.offset) }

@@ -24,7 +24,8 @@ extension Processor {
         let kind: AccessKind = core.state.cpl == 3 ? [.fetch, .user] : .fetch
         let context = BlockCache.context(mode, user: kind.contains(.user))
         guard let machine = translate(linear, kind) else { return nil }
-        let known = blocks.find(machine, mode)
+        let former = blocks.formerly(linear, at: machine, mode)
+        let known = former != 0 ? former : blocks.find(machine, mode)
         if known != 0 {
             let block = BlockRef(known)
             if block.secondFrame == .max {

@@ -65,6 +65,8 @@ extension Processor {
     /// Runs translated code from RIP on, until something is left to be done or the instructions up
     /// to `limit` are used up.
     func runTranslated(_ far: UInt, limit: UInt64, _ memory: TranslationMemory) -> Status {
+        // What remains is compared as a signed number.
+        let limit = min(limit, core.state.retired &+ 1 << 62)
         core.state.runLimit = limit
         core.state.remaining = limit &- core.state.retired
         core.state.blockEnd = .max

@@ -118,3 +118,72 @@ import X86
         }
     }
 }
+
+/// What the lockstep tests do not meet.
+@Suite(.enabled(if: Engine.translatorLack == nil)) struct TranslatorTests {
+    @Test("a limit that is never reached does not keep translated code from running")
+    func farLimit() throws {
+        let machine = try BareMachine(.translator)
+        // dec ecx; jnz to it; hlt
+        machine.processor[.rcx] = 1000
+        machine.store([0xff, 0xc9, 0x75, 0xfc, 0xf4], at: BareMachine.code)
+        machine.processor.jump(to: BareMachine.code)
+        #expect(machine.processor.run(until: .max) == .halted)
+        #expect(machine.processor.retired == 2001)
+    }
+
+    @Test("a jump that was left for a limit is not chained to where the guest goes on")
+    func chainAfterLimit() throws {
+        let machine = try BareMachine(.translator)
+        // a: inc eax; jmp b; b: inc ebx; inc ecx; jmp a
+        machine.store([0xff, 0xc0, 0xeb, 0, 0xff, 0xc3, 0xff, 0xc1, 0xeb, 0xf6], at: BareMachine.code)
+        machine.processor.jump(to: BareMachine.code)
+        for register in [.rax, .rbx, .rcx] as [GeneralRegister] { machine.processor[register] = 0 }
+        // Blocks are cut in every place.
+        for slice in 1..<40 as Range<UInt64> {
+            _ = machine.processor.run(until: machine.processor.retired + slice)
+        }
+        let rounds = machine.processor.retired / 5
+        let rest = machine.processor.retired % 5
+        #expect(machine.processor[.rax] == rounds + (rest >= 1 ? 1 : 0))
+        #expect(machine.processor[.rbx] == rounds + (rest >= 3 ? 1 : 0))
+        #expect(machine.processor[.rcx] == rounds + (rest >= 4 ? 1 : 0))
+    }
+
+    @Test("code that rewrites itself behaves as under the interpreter")
+    func selfModification() throws {
+        // add eax, 1; inc byte [its immediate]; dec ecx; jnz to the start; hlt
+        let code: [UInt8] = [
+            0x83, 0xc0, 0x01, 0xfe, 0x05, 0xf9, 0xff, 0xff, 0xff, 0xff, 0xc9, 0x75, 0xf3, 0xf4,
+        ]
+        for engine in Engine.allCases {
+            let machine = try BareMachine(engine)
+            machine.processor[.rax] = 0
+            machine.processor[.rcx] = 10
+            machine.store(code, at: BareMachine.code)
+            machine.processor.jump(to: BareMachine.code)
+            #expect(machine.processor.run(until: 1000) == .halted)
+            #expect(machine.processor[.rax] == 55)
+        }
+    }
+
+    @Test("a store that faults leaves registers and flags as they were before it")
+    func preciseFault() throws {
+        for engine in Engine.allCases {
+            let machine = try BareMachine(engine)
+            machine.mapSmall([0])
+            machine.processor[.rax] = 1
+            machine.processor[.rbx] = BareMachine.small
+            // sub eax, 1; mov [rbx], rcx; nop; jmp .
+            machine.store([0x83, 0xe8, 1, 0x48, 0x89, 0x0b, 0x90, 0xeb, 0xfe], at: BareMachine.code)
+            machine.processor.jump(to: BareMachine.code)
+            // There is no IDT: the fault becomes a shutdown, at the store.
+            _ = machine.processor.run(until: 100)
+            #expect(machine.processor.cr2 == BareMachine.small)
+            #expect(machine.processor.rip == BareMachine.code + 3)
+            #expect(machine.processor.retired == 1)
+            #expect(machine.processor[.rax] == 0)
+            #expect(machine.processor.flags & RFLAGS.arithmetic == RFLAGS.zero | RFLAGS.parity)
+        }
+    }
+}
