@@ -75,6 +75,8 @@ import X86
     package var observer: (any TranslationObserver)? {
         didSet { hasObserver = observer != nil }
     }
+    /// Blocks are translated when the run loop comes to them for the n-th time.
+    package var usesBeforeTranslation: UInt32 = 3
     /// Whether there is an observer.
     private(set) var hasObserver = false
     /// Whether the observer is told of each use of a cached translation too. Nothing is kept in
@@ -93,6 +95,8 @@ import X86
     let vector: VectorUnit
     let caches: TranslationCaches
     private let codeWatch: CodeWatch
+    /// What translations are assembled in: its memory is used again.
+    var translationAssembler = Assembler()
     var recentRecords = InlineArray<8, UInt64>(repeating: .max)
     var stopRequested = false
     /// What a restored processor had retired when it was saved; 0 in any other.
@@ -139,8 +143,12 @@ import X86
             byteCount: Core.byteCount, alignment: 64)
         core = unsafe Core(UInt(bitPattern: stateBlock))
         unsafe stateBlock.initializeMemory(as: State.self, repeating: State(), count: 1)
-        blocks = BlockCache(memory: memory, processors: model.processorCount)
-        caches = TranslationCaches(hardware, core: core, blocks: blocks, index: index)
+        let jumps = unsafe JumpTable(at: stateBlock + Core.jumpTableOffset)
+        blocks = BlockCache(memory: memory, processors: model.processorCount, jumps: jumps)
+        caches = TranslationCaches(
+            hardware, core: core,
+            software: unsafe SoftwareTLB(at: stateBlock + Core.softwareTLBOffset), blocks: blocks,
+            index: index)
         codeWatch = CodeWatch(memory: memory, blocks: blocks, software: caches.software)
         vector = VectorUnit(processors: model.processorCount)
         unsafe stateBlock.storeBytes(
@@ -168,8 +176,7 @@ import X86
     /// The part of the power-on state that INIT sets too.
     func setPowerOnState() {
         let retired = core.state.retired
-        // The generation that tags the software TLB begins anew too.
-        caches.software.removeAll()
+        caches.software.empty()
         core.state = State()
         core.state.retired = retired
         core.state.isObserved = instructionObserver != nil

@@ -86,6 +86,9 @@ public final class VirtualMachine {
         guard 1...MachineConfiguration.mostProcessors ~= configuration.processors else {
             throw .badProcessorCount(configuration.processors)
         }
+        if configuration.engine == .translator, let lack = Engine.translatorLack {
+            throw .noTranslator(lack)
+        }
         self.configuration = configuration
         self.console = console
         var model: ProcessorModel
@@ -135,6 +138,7 @@ public final class VirtualMachine {
                 memory: memory, platform: pins, model: model, index: number,
                 hardware: configuration.hardware)
             pins.processor = processor
+            processor.use(configuration.engine ?? .standard)
             return processor
         }
     }
@@ -163,6 +167,8 @@ public final class VirtualMachine {
 
     /// Instructions that all processors have retired so far.
     public var retired: UInt64 { retiredByOthers &+ current.retired }
+    /// The engine that executes guest code.
+    public var engine: Engine { processors[0].engine }
     /// The exact counts so far.
     public var ledger: Ledger { hypervisor.ledger }
     /// The same in parts: by region and, where the configuration has `countsPlaces`, by guest code
