@@ -114,8 +114,8 @@ import X86
             Expected(
                 saved: ["configuration", "memory", "clock", "board", "processors", "tap", "turn"],
                 others: [
-                    "stopFlag", "pauseFlag", "pausePoint", "console", "hypervisor", "oracle",
-                    "retiredByOthers", "onLeniency",
+                    "stopFlag", "pauseFlag", "pausePoint", "stopRegion", "console", "hypervisor",
+                    "oracle", "retiredByOthers", "onLeniency", "series",
                 ]))
         Self.check(
             try Self.part(machine, "turn"),
@@ -137,7 +137,7 @@ import X86
                 others: [
                     // Free where a machine is restored.
                     "kernel", "initrd", "commandLine", "hardware", "technique", "rebootAllowed",
-                    "shadowMemoryBytes", "verification",
+                    "shadowMemoryBytes", "verification", "engine", "sampleInterval", "countsPlaces",
                 ]))
     }
 
