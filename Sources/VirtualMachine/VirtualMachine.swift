@@ -69,12 +69,13 @@ public final class VirtualMachine {
         do { try saved.check(configuration) } catch { throw .saved(error) }
         try self.init(assembling: configuration, console: console)
         do throws(SavedMachineError) {
+            // First: an observer of the processors reads the tables that their registers name.
+            try restoreMemory(saved)
             for (number, processor) in processors.enumerated() {
                 try saved.read("processor\(number)", processor.restore)
             }
             try saved.read(SavedFile.board, restoreBoard)
             try saved.read(SavedFile.chipset, board.chipset.restore)
-            try restoreMemory(saved)
         } catch { throw .saved(error) }
         hypervisor.start()
     }
