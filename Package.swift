@@ -62,7 +62,7 @@ let package = Package(
             path: "Benchmarks/Mechanism", swiftSettings: settings),
         tests("X86Tests", ["X86"]),
         tests("MachineMemoryTests", ["MachineMemory", "X86"]),
-        tests("ProcessorTests", ["Processor", "MachineMemory", "X86"]),
+        tests("ProcessorTests", ["Processor", "MachineMemory", "X86", "CZydis"]),
         tests("HypervisorTests", ["Hypervisor", "Processor", "MachineMemory", "X86"]),
         tests(
             "VerificationTests",
