@@ -47,6 +47,7 @@ import VirtualMachine
         _ words: String, _ way: Way, configure: (inout MachineConfiguration) -> Void = { _ in }
     ) throws -> Run {
         var configuration = MachineConfiguration(kernel: Guest.path("testkernel.elf"))
+        configuration.engine = TestEngine.chosen
         configuration.commandLine = words
         configuration.memoryBytes = 64 << 20
         configuration.debugExitPort = 0xf4

@@ -49,7 +49,8 @@ import X86
         private let pointer: UnsafeMutablePointer<UInt64>
 
         @inline(__always) init(_ bank: UInt, _ index: UInt) {
-            unsafe pointer = UnsafeMutablePointer<UInt64>(bitPattern: bank &+ index &* 8)
+            unsafe pointer =
+                UnsafeMutablePointer<UInt64>(bitPattern: bank &+ index &* 8)
                 .unsafelyUnwrapped
         }
 

@@ -1,29 +1,29 @@
 /// Host registers by number, in the order of their encoding.
-enum HostRegister {
-    static let rax: UInt8 = 0
-    static let rcx: UInt8 = 1
-    static let rdx: UInt8 = 2
-    static let rbx: UInt8 = 3
-    static let rsp: UInt8 = 4
-    static let rbp: UInt8 = 5
-    static let rsi: UInt8 = 6
-    static let rdi: UInt8 = 7
+package enum HostRegister {
+    package static let rax: UInt8 = 0
+    package static let rcx: UInt8 = 1
+    package static let rdx: UInt8 = 2
+    package static let rbx: UInt8 = 3
+    package static let rsp: UInt8 = 4
+    package static let rbp: UInt8 = 5
+    package static let rsi: UInt8 = 6
+    package static let rdi: UInt8 = 7
     /// Added to a register's number 0…3: its second byte, AH to BH.
-    static let highByte: UInt8 = 0x20
+    package static let highByte: UInt8 = 0x20
 }
 
 /// An operand that ModRM encodes.
-enum HostOperand {
+package enum HostOperand: Sendable {
     case register(UInt8)
     case memory(base: UInt8, index: UInt8?, scale: UInt8, displacement: Int32)
 
-    static func at(_ base: UInt8, _ displacement: Int32 = 0) -> HostOperand {
+    package static func at(_ base: UInt8, _ displacement: Int32 = 0) -> HostOperand {
         .memory(base: base, index: nil, scale: 0, displacement: displacement)
     }
 }
 
 /// An encoding: the opcode and what its operands are.
-struct HostEncoding {
+package struct HostEncoding: Sendable {
     /// 0: the one-byte map, 1: 0F.
     var map: UInt8 = 0
     var opcode: UInt8
@@ -31,20 +31,31 @@ struct HostEncoding {
     var byteReg = false
     var byteRM = false
 
-    static let moveToRegister = HostEncoding(opcode: 0x8b)
-    static let moveFromRegister = HostEncoding(opcode: 0x89)
-    static let loadAddress = HostEncoding(opcode: 0x8d)
-    static let test = HostEncoding(opcode: 0x85)
-    static let testByte = HostEncoding(opcode: 0x84, byteReg: true, byteRM: true)
-    static let group5 = HostEncoding(opcode: 0xff)
-    static let moveImmediate = HostEncoding(opcode: 0xc7)
+    package init(
+        map: UInt8 = 0, opcode: UInt8, byteReg: Bool = false, byteRM: Bool = false
+    ) {
+        self.map = map
+        self.opcode = opcode
+        self.byteReg = byteReg
+        self.byteRM = byteRM
+    }
+
+    package static let moveToRegister = HostEncoding(opcode: 0x8b)
+    package static let moveFromRegister = HostEncoding(opcode: 0x89)
+    package static let loadAddress = HostEncoding(opcode: 0x8d)
+    package static let test = HostEncoding(opcode: 0x85)
+    package static let testByte = HostEncoding(opcode: 0x84, byteReg: true, byteRM: true)
+    package static let group5 = HostEncoding(opcode: 0xff)
+    package static let moveImmediate = HostEncoding(opcode: 0xc7)
 }
 
 /// Appends host instructions to a buffer (SDM Vol. 2A chapter 2).
-struct Assembler {
-    private(set) var code: [UInt8] = []
+package struct Assembler {
+    package private(set) var code: [UInt8] = []
     /// The host address at which the buffer's first byte will run.
     var origin: UInt = 0
+
+    package init() {}
 
     var count: Int { code.count }
     /// The address of the next byte.
@@ -74,7 +85,7 @@ struct Assembler {
     /// - Returns: false, with nothing appended, where the second byte of a register meets something
     ///   that needs REX.
     @discardableResult
-    mutating func instruction(
+    package mutating func instruction(
         _ encoding: HostEncoding, _ reg: UInt8, _ rm: HostOperand, wide: Bool = true,
         narrow: Bool = false
     ) -> Bool {
@@ -164,7 +175,7 @@ struct Assembler {
     }
 
     /// MOV of a constant, in the shortest form.
-    mutating func constant(_ register: UInt8, _ value: UInt64) {
+    package mutating func constant(_ register: UInt8, _ value: UInt64) {
         let rexB: UInt8 = register >= 8 ? 1 : 0
         if value >> 32 == 0 {
             if rexB != 0 { code.append(0x41) }
@@ -180,7 +191,7 @@ struct Assembler {
     }
 
     /// PEXT: the bits of `source` that the mask in memory picks (VEX.LZ.F3.0F38.W1 F5 /r).
-    mutating func extract(_ register: UInt8, _ source: UInt8, mask: HostOperand) {
+    package mutating func extract(_ register: UInt8, _ source: UInt8, mask: HostOperand) {
         guard case .memory(let base, let index, let scale, let displacement) = mask else { return }
         let r: UInt8 = register < 8 ? 0x80 : 0
         let x: UInt8 = (index ?? 0) < 8 ? 0x40 : 0
@@ -190,7 +201,7 @@ struct Assembler {
     }
 
     /// RORX of 64 bits (VEX.LZ.F2.0F3A.W1 F0 /r ib).
-    mutating func rotate(_ register: UInt8, _ source: UInt8, by count: UInt8) {
+    package mutating func rotate(_ register: UInt8, _ source: UInt8, by count: UInt8) {
         let r: UInt8 = register < 8 ? 0x80 : 0
         let b: UInt8 = source < 8 ? 0x20 : 0
         bytes(0xc4, r | 0x40 | b | 3, 0xfb, 0xf0, 0xc0 | (register & 7) << 3 | source & 7, count)

@@ -87,7 +87,8 @@ extension BlockTranslator {
             // The second byte of a register and anything that needs REX exclude each other.
             let regHigh = form.reg != .none && reg & HostRegister.highByte != 0
             let rmHigh = host & HostRegister.highByte != 0
-            if regHigh && !rmHigh && (host >= 4) || rmHigh && form.reg != .none && !regHigh && reg >= 4
+            if regHigh && !rmHigh && (host >= 4)
+                || rmHigh && form.reg != .none && !regHigh && reg >= 4
                 || (regHigh || rmHigh) && wide
             {
                 return false

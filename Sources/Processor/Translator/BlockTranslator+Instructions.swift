@@ -63,7 +63,9 @@ extension BlockTranslator {
         case 0x8a, 0x8b: return again(i, op, Form(encoding: encoding, reg: .write, rm: .read))
         case 0x8d: return loadAddress(i, op)
         case 0x90...0x97:
-            if i.mnemonic == ZYDIS_MNEMONIC_NOP || i.mnemonic == ZYDIS_MNEMONIC_PAUSE { return true }
+            if i.mnemonic == ZYDIS_MNEMONIC_NOP || i.mnemonic == ZYDIS_MNEMONIC_PAUSE {
+                return true
+            }
             guard i.mnemonic == ZYDIS_MNEMONIC_XCHG else { return false }
             return again(
                 i, op,
@@ -115,10 +117,12 @@ extension BlockTranslator {
         case 0x40...0x4f: return again(i, op, Form(encoding: encoding(), reg: .update, rm: .read))
         case 0x90...0x9f:
             return again(i, op, Form(encoding: encoding(byteRM: true), reg: .none, rm: .write))
-        case 0xa3: return i.encoding.mod == 3
-            && again(i, op, Form(encoding: encoding(), reg: .read, rm: .read))
-        case 0xab, 0xb3, 0xbb: return i.encoding.mod == 3
-            && again(i, op, Form(encoding: encoding(), reg: .read, rm: .update))
+        case 0xa3:
+            return i.encoding.mod == 3
+                && again(i, op, Form(encoding: encoding(), reg: .read, rm: .read))
+        case 0xab, 0xb3, 0xbb:
+            return i.encoding.mod == 3
+                && again(i, op, Form(encoding: encoding(), reg: .read, rm: .update))
         case 0xa4, 0xac:
             guard !flagsSeen[index], !Self.isNarrow(i) else { return false }
             return again(

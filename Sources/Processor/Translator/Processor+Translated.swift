@@ -45,8 +45,9 @@ extension Processor {
         var offset = 0
         while instructions.count < Int(block.count), offset < bytes.count {
             let end = min(offset + 15, bytes.count)
-            guard case .instruction(let instruction) = decoder.decode(
-                bytes.span.extracting(offset..<end))
+            guard
+                case .instruction(let instruction) = decoder.decode(
+                    bytes.span.extracting(offset..<end))
             else { return 0 }
             instructions.append(instruction)
             offset += Int(instruction.length)

@@ -13,7 +13,7 @@ import MachineMemory
 /// overwritten by a jump to `leave`: whatever leads to it goes no further.
 final class TranslationMemory {
     /// The ceiling of a machine's translations together, and the least of one processor's.
-    static let machineCapacity = 96 << 20
+    static let machineCapacity = 64 << 20
     static let leastCapacity = 16 << 20
     /// Room that a block's translation never exceeds.
     static let blockRoom = 64 << 10

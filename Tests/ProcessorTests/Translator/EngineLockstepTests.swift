@@ -136,7 +136,8 @@ import X86
     func chainAfterLimit() throws {
         let machine = try BareMachine(.translator)
         // a: inc eax; jmp b; b: inc ebx; inc ecx; jmp a
-        machine.store([0xff, 0xc0, 0xeb, 0, 0xff, 0xc3, 0xff, 0xc1, 0xeb, 0xf6], at: BareMachine.code)
+        machine.store(
+            [0xff, 0xc0, 0xeb, 0, 0xff, 0xc3, 0xff, 0xc1, 0xeb, 0xf6], at: BareMachine.code)
         machine.processor.jump(to: BareMachine.code)
         for register in [.rax, .rbx, .rcx] as [GeneralRegister] { machine.processor[register] = 0 }
         // Blocks are cut in every place.
@@ -175,7 +176,8 @@ import X86
             machine.processor[.rax] = 1
             machine.processor[.rbx] = BareMachine.small
             // sub eax, 1; mov [rbx], rcx; nop; jmp .
-            machine.store([0x83, 0xe8, 1, 0x48, 0x89, 0x0b, 0x90, 0xeb, 0xfe], at: BareMachine.code)
+            machine.store(
+                [0x83, 0xe8, 1, 0x48, 0x89, 0x0b, 0x90, 0xeb, 0xfe], at: BareMachine.code)
             machine.processor.jump(to: BareMachine.code)
             // There is no IDT: the fault becomes a shutdown, at the store.
             _ = machine.processor.run(until: 100)
