@@ -93,7 +93,7 @@ let package = Package(
         tests("X86Tests", ["X86"]),
         tests("SnapshotTests", ["Snapshot"]),
         tests("MachineMemoryTests", ["MachineMemory", "X86"]),
-        tests("ProcessorTests", ["Processor", "MachineMemory", "X86"]),
+        tests("ProcessorTests", ["Processor", "MachineMemory", "X86", "CZydis"]),
         tests("HypervisorTests", ["Hypervisor", "Processor", "MachineMemory", "X86"]),
         tests(
             "VerificationTests",

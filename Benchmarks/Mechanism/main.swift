@@ -40,40 +40,63 @@ func expect(_ found: UInt64, _ expected: UInt64, _ what: String) {
     if found != expected { stop("\(found) \(what), not \(expected)") }
 }
 
-do {
+/// What a round does to a machine whose guest tables are traced.
+struct TracedCosts {
+    var shadowPages: UInt64 = 0
+    var fault = Cost()
+    var record = Cost()
+    var write = Cost()
+    var invlpg = Cost()
+}
+
+/// The machine is gone when this returns: with a million tables, each of which is a page of the
+/// guest's, a page of the shadow and a page of lists, two of them are more than a host may have.
+func measureTraced(tables: UInt64, rounds: UInt64) throws -> TracedCosts {
     let round = SyntheticGuest.round
-    var (fault, record, write, trapped, invlpg) = (Cost(), Cost(), Cost(), Cost(), Cost())
-    let traced = try SyntheticGuest(.traced(.standard), tables: tables)
-    let shadowPages = traced.shadowPages
+    let guest = try SyntheticGuest(.traced(.standard), tables: tables)
+    var costs = TracedCosts(shadowPages: guest.shadowPages)
     for number in 1...rounds {
-        let before = traced.hypervisor.ledger
-        let edit = traced.editAll(generation: number)
-        let afterEdit = traced.hypervisor.ledger
+        let before = guest.hypervisor.ledger
+        let edit = guest.editAll(generation: number)
+        let afterEdit = guest.hypervisor.ledger
         // The rest of the records.
-        _ = traced.invalidate(1)
-        fault.add(traced.touchAll(), round)
-        let after = traced.hypervisor.ledger
-        invlpg.add(traced.invalidate(round), round)
+        _ = guest.invalidate(1)
+        costs.fault.add(guest.touchAll(), round)
+        let after = guest.hypervisor.ledger
+        costs.invlpg.add(guest.invalidate(round), round)
         let drained = afterEdit.recordsDrained - before.recordsDrained
-        record.add(edit.drains, drained)
-        write.add(edit.all - edit.drains, round)
+        costs.record.add(edit.drains, drained)
+        costs.write.add(edit.all - edit.drains, round)
         expect(after.recordsDrained - before.recordsDrained, round, "records")
         // One more where code or a table was cached with what had to go.
         let faults = after.hiddenFaults - afterEdit.hiddenFaults
         if faults < round || faults > round + 4 { expect(faults, round, "hidden faults") }
     }
-    let trap = try SyntheticGuest(.trap(.standard), tables: tables)
+    return costs
+}
+
+/// A write to a protected table, of a machine of its own.
+func measureTrapped(tables: UInt64, rounds: UInt64) throws -> Cost {
+    let round = SyntheticGuest.round
+    let guest = try SyntheticGuest(.trap(.standard), tables: tables)
+    var cost = Cost()
     for number in 1...rounds {
-        let before = trap.hypervisor.ledger
-        trapped.add(trap.editAll(generation: number).all, round)
+        let before = guest.hypervisor.ledger
+        cost.add(guest.editAll(generation: number).all, round)
         expect(
-            trap.hypervisor.ledger.tableWrites.sum - before.tableWrites.sum, round,
+            guest.hypervisor.ledger.tableWrites.sum - before.tableWrites.sum, round,
             "trapped writes")
-        _ = trap.touchAll()
+        _ = guest.touchAll()
     }
+    return cost
+}
+
+do {
+    let traced = try measureTraced(tables: tables, rounds: rounds)
+    let trapped = try measureTrapped(tables: tables, rounds: rounds)
     print(
-        "| \(shadowPages) | \(fault.text) | \(record.text) | \(write.text) | \(trapped.text)"
-            + " | \(invlpg.text) |")
+        "| \(traced.shadowPages) | \(traced.fault.text) | \(traced.record.text)"
+            + " | \(traced.write.text) | \(trapped.text) | \(traced.invlpg.text) |")
 } catch {
     stop("\(error)")
 }

@@ -188,12 +188,13 @@ static void protection(void) {
     expect_in(GP, FLAT_DATA, load_task, FLAT_DATA, 0);
     expect_in(GP, FLAT_DATA, load_local, FLAT_DATA, 0);
     check(!guarded(load_local, 0, 0), "a null LDT");
-    // Registers.
+    // Registers. With 57-bit addresses in the model they hold what is canonical in these.
+    u64 beyond = 1ull << 62;
     expect_in(GP, 0, read_register, 0x12345, 0);
     expect_in(GP, 0, write_msr, EFER, read_msr(EFER) | 1ull << 40);
     expect_in(GP, 0, write_msr, EFER, read_msr(EFER) & ~0x100ull);  // LME while paging
-    expect_in(GP, 0, write_msr, 0xc0000100, hole);              // FS base
-    expect_in(GP, 0, write_msr, 0xc0000082, hole);              // LSTAR
+    expect_in(GP, 0, write_msr, 0xc0000100, beyond);            // FS base
+    expect_in(GP, 0, write_msr, 0xc0000082, beyond);            // LSTAR
     expect_in(GP, 0, write_cr0, read_cr0() & ~1ull, 0);         // PG without PE
     expect_in(GP, 0, write_cr0, (read_cr0() | 1ull << 29) & ~(1ull << 30), 0);  // NW without CD
     expect_in(GP, 0, write_cr0, read_cr0() | 1ull << 32, 0);
@@ -203,7 +204,7 @@ static void protection(void) {
     expect_in(GP, 0, write_cr8, 16, 0);
     expect_in(GP, 0, write_db7, 1ull << 32, 0);
     expect_in(GP, 0, write_db6, 1ull << 32, 0);
-    expect_in(GP, 0, load_idt, hole, 0);
+    expect_in(GP, 0, load_idt, beyond, 0);
 }
 
 static void int_vector(void) { __asm__ volatile("int $0x55"); }

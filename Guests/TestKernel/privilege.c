@@ -309,7 +309,7 @@ static void ports(void) {
 // ---- Segment bases
 static u64 base_of(int r) { return read_msr(0xc0000100 + r); }
 
-static void bad(void) { __asm__ volatile("wrfsbase %0" : : "r"(1ull << 47)); }
+static void bad(void) { __asm__ volatile("wrfsbase %0" : : "r"(1ull << 62)); }
 
 static void bases(void) {
     write_cr4(read_cr4() | CR4_FSGSBASE);

@@ -39,6 +39,9 @@ public struct Cell: Equatable, Sendable, Codable {
     /// How the run went on over its instructions.
     public var series: LedgerDocument.Series?
 
+    /// How many places of a kind are kept; the ledger, in the folder of results, has more.
+    static let mostPlaces = 20
+
     public init(workload: String, technique: String, identity: String, status: Status) {
         self.workload = workload
         self.technique = technique
@@ -103,7 +106,7 @@ extension Cell {
             sections[count.key.section, default: [:]][count.key.row] = count.value
         }
         summary = Summary(interest)
-        let places = ledger.marked.flatMap(\.places)
+        let places = ledger.marked.flatMap(\.places).map { $0.cut(to: Self.mostPlaces) }
         self.places = places.isEmpty ? nil : places
         series = ledger.series
     }

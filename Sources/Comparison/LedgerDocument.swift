@@ -25,6 +25,12 @@ public struct LedgerDocument: Equatable, Sendable {
         public var kind: String
         public var top: [Place]
         public var others: UInt64
+
+        /// The places with most exits, and the rest among the others.
+        func cut(to most: Int) -> Places {
+            let rest = top.dropFirst(most).reduce(others) { $0.addingSaturated($1.count) }
+            return Places(kind: kind, top: Array(top.prefix(most)), others: rest)
+        }
     }
 
     /// Exits from one place.

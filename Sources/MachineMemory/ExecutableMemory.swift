@@ -51,6 +51,26 @@ import Glibc
         return unsafe UInt(bitPattern: executable + start)
     }
 
+    /// The address of the first byte that is executed.
+    public var base: UInt { unsafe UInt(bitPattern: executable) }
+
+    /// Where code that is appended next will run.
+    public var nextAddress: UInt { base + UInt((used + 15) & ~15) }
+
+    /// Replaces bytes of code. What lies beyond the code is left alone.
+    /// - Parameter offset: from `base`.
+    public func replace(_ bytes: [UInt8], at offset: Int) {
+        guard offset >= 0, offset <= used - bytes.count else { return }
+        unsafe bytes.withUnsafeBytes { source in
+            if let start = source.baseAddress {
+                unsafe (writable + offset).copyMemory(from: start, byteCount: source.count)
+            }
+        }
+    }
+
+    /// Forgets all code but the first `kept` bytes.
+    public func removeAll(keeping kept: Int) { used = min(used, max(kept, 0)) }
+
     /// Forgets all code. No address handed out before may be called any more.
     public func removeAll() { used = 0 }
 }

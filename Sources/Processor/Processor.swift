@@ -43,7 +43,10 @@ import X86
     }
     /// What was written to protected pages while `ControlBlock.completesProtectedWrites` was set:
     /// records as the guest write buffer's. The hypervisor takes them at the next exit.
-    private(set) var completedWrites: [UInt64] = []
+    private var completedWrites: [UInt64] {
+        _read { yield unsafe interface.pointee.completedWrites }
+        _modify { yield unsafe &interface.pointee.completedWrites }
+    }
     /// Whether there are any.
     public var hasCompletedWrites: Bool { !completedWrites.isEmpty }
     /// The platform asserts INTR. Looked at between instructions when the guest allows interrupts.
@@ -72,6 +75,8 @@ import X86
     package var observer: (any TranslationObserver)? {
         didSet { hasObserver = observer != nil }
     }
+    /// Blocks are translated when the run loop comes to them for the n-th time.
+    package var usesBeforeTranslation: UInt32 = 3
     /// Whether there is an observer.
     private(set) var hasObserver = false
     /// Whether the observer is told of each use of a cached translation too. Nothing is kept in
@@ -83,11 +88,15 @@ import X86
 
     let memory: MachineMemory
     let platform: any Platform
+    /// The bits of a linear address in the widest form that the model has (`Core.isStorable`).
+    let storableBits: Int64
     let core: Core
     let blocks: BlockCache
     let vector: VectorUnit
     let caches: TranslationCaches
     private let codeWatch: CodeWatch
+    /// What translations are assembled in: its memory is used again.
+    var translationAssembler = Assembler()
     var recentRecords = InlineArray<8, UInt64>(repeating: .max)
     var stopRequested = false
     /// What a restored processor had retired when it was saved; 0 in any other.
@@ -115,6 +124,7 @@ import X86
         var interruptRequested = false
         var nmiRequested = false
         var observesUses = false
+        var completedWrites: [UInt64] = []
     }
 
     /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).
@@ -126,14 +136,19 @@ import X86
         self.platform = platform
         self.model = model
         self.index = index
+        storableBits = model.has(.la57) ? 57 : 48
         unsafe interface = .allocate(capacity: 1)
         unsafe interface.initialize(to: Interface())
         unsafe stateBlock = UnsafeMutableRawPointer.allocate(
             byteCount: Core.byteCount, alignment: 64)
         core = unsafe Core(UInt(bitPattern: stateBlock))
         unsafe stateBlock.initializeMemory(as: State.self, repeating: State(), count: 1)
-        blocks = BlockCache(memory: memory, processors: model.processorCount)
-        caches = TranslationCaches(hardware, core: core, blocks: blocks, index: index)
+        let jumps = unsafe JumpTable(at: stateBlock + Core.jumpTableOffset)
+        blocks = BlockCache(memory: memory, processors: model.processorCount, jumps: jumps)
+        caches = TranslationCaches(
+            hardware, core: core,
+            software: unsafe SoftwareTLB(at: stateBlock + Core.softwareTLBOffset), blocks: blocks,
+            index: index)
         codeWatch = CodeWatch(memory: memory, blocks: blocks, software: caches.software)
         vector = VectorUnit(processors: model.processorCount)
         unsafe stateBlock.storeBytes(
@@ -161,8 +176,7 @@ import X86
     /// The part of the power-on state that INIT sets too.
     func setPowerOnState() {
         let retired = core.state.retired
-        // The generation that tags the software TLB begins anew too.
-        caches.software.removeAll()
+        caches.software.empty()
         core.state = State()
         core.state.retired = retired
         core.state.isObserved = instructionObserver != nil

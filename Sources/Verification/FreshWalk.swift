@@ -70,6 +70,11 @@ struct FreshWalk {
     /// The page fault that an access meets; nil where the tables permit it
     /// (SDM Vol. 3A §4.6.1, §4.7).
     func fault(_ access: AccessKind, _ registers: Registers) -> UInt32? {
+        Self.fault(end, access, registers)
+    }
+
+    /// The same for a walk that has ended so, or for what was cached of one.
+    static func fault(_ end: End, _ access: AccessKind, _ registers: Registers) -> UInt32? {
         let isUser = access.contains(.user)
         let isWrite = access.contains(.write)
         let isFetch = access.contains(.fetch)

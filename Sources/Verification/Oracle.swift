@@ -243,8 +243,31 @@ extension Oracle: TranslationObserver {
                     description: Report(self, processor, registers)
                         .unobserved(taken, isUse, step, walk)), processor)
         }
+        if let error = Self.fault(taken, translation.access, registers) {
+            return report(
+                .init(
+                    rule: .notPermitted,
+                    description: Report(self, processor, registers)
+                        .notPermitted(taken, isUse, error, walk)), processor)
+        }
         if case .page(let page) = walk.end, walk.isAccessed, Self.covers(page, taken) { return }
         search(taken, isUse, walk, processor, registers)
+    }
+
+    /// The page fault that the access should have met instead of using the translation: rights are
+    /// cached, and what they permit is up to CR0.WP, CR4.SMEP, CR4.SMAP and EFLAGS.AC as they are.
+    private static func fault(
+        _ taken: Taken, _ access: AccessKind, _ registers: Registers
+    ) -> UInt32? {
+        // What hardware caches by speculation is no access, and needs no rights.
+        let accesses: AccessKind = [.write, .fetch, .user, .implicit]
+        guard accesses.isSuperset(of: access) else { return nil }
+        return FreshWalk.fault(
+            .page(
+                Page(
+                    base: taken.frame, shift: taken.shift, isWritable: taken.isWritable,
+                    isUser: taken.isUser, isExecuteDisabled: taken.isExecuteDisabled,
+                    isDirty: taken.isDirty, isGlobal: taken.isGlobal)), access, registers)
     }
 
     /// Whether a translation grants at least what was taken, at the same frame.

@@ -55,7 +55,10 @@ struct PagingMode: Equatable {
         executeDisable = registers.efer & EFER.executeDisableEnable != 0
         pageSizeExtensions = registers.cr4 & CR4.pageSizeExtensions != 0
         globalPages = registers.cr4 & CR4.pageGlobalEnable != 0
-        addressBits = registers.addressBits
+        // Without PSE-36 a 4-byte entry has no address bits beyond its own.
+        addressBits =
+            form == .twoLevel && !registers.hasWideLargePages
+            ? min(registers.addressBits, 32) : registers.addressBits
         gigabytePages = registers.gigabytePages
     }
 
@@ -110,6 +113,8 @@ struct Registers: Equatable {
     var alignmentCheck: Bool
     var addressBits: UInt64
     var gigabytePages: Bool
+    /// CPUID.01H:EDX.PSE-36: 4 MiB pages have addresses beyond 32 bits.
+    var hasWideLargePages: Bool
 
     init(_ processor: Processor) {
         cr0 = processor.cr0
@@ -119,6 +124,7 @@ struct Registers: Equatable {
         pointers = processor.pointers
         alignmentCheck = processor.alignmentCheckFlag
         addressBits = min(processor.model.physicalAddressBits, 52)
+        hasWideLargePages = processor.model.has(.pse36)
         gigabytePages = processor.model.hasGigabytePages
     }
 

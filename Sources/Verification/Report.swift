@@ -59,6 +59,13 @@ struct Report {
         return lines.joined(separator: "\n")
     }
 
+    func notPermitted(_ taken: Taken, _ isUse: Bool, _ error: UInt32, _ walk: FreshWalk) -> String {
+        var lines = [LawfulnessRule.notPermitted.rawValue]
+        lines += head(taken, isUse)
+        lines.append("    it gives a page fault with error code " + Self.text(error: error))
+        return (lines + now(walk)).joined(separator: "\n")
+    }
+
     func identity(_ address: UInt64, _ physical: UInt64) -> String {
         (["unlawful translation: \(LawfulnessRule.notIdentity.rawValue)"]
             + place("taken") + [

@@ -16,6 +16,7 @@ public enum LawfulnessRule: String, Sendable, CaseIterable {
     case neverHeld = "no values that the entries ever held lead there"
     case notIdentity = "without paging, every address is translated to itself"
     case wrongFault = "the guest's tables, walked now, give no such page fault"
+    case notPermitted = "an access was made that its translation does not permit"
     case unobservedWrite = "a table was changed by something that told nobody"
 }
 

@@ -25,6 +25,8 @@ public struct MachineConfiguration: Sendable {
     public var processorModel = "penumbra-v2"
     /// Which processor it is where the architecture leaves a choice.
     public var hardware = Hardware()
+    /// What executes guest code; nil: the standard engine, where the host has what it needs.
+    public var engine: Engine?
     /// How memory is virtualized.
     public var technique = Technique.traced(.standard)
     /// What time is in the guest.

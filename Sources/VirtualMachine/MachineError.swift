@@ -15,6 +15,9 @@ public enum MachineError: Error, CustomStringConvertible {
     /// A number of virtual processors that there cannot be.
     case badProcessorCount(Int)
 
+    /// The translator was asked for, and the host lacks what it needs.
+    case noTranslator(String)
+
     public var description: String {
         switch self {
         case .boot(let error): error.description
@@ -26,6 +29,8 @@ public enum MachineError: Error, CustomStringConvertible {
         case .badProcessorCount(let count):
             "\(count) virtual processors are not possible: give 1 to "
                 + "\(MachineConfiguration.mostProcessors)"
+        case .noTranslator(let lack):
+            "the translator cannot run here: \(lack); use the interpreter"
         }
     }
 }

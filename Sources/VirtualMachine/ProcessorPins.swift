@@ -6,8 +6,9 @@ import X86
 final class ProcessorPins: Platform {
     private let board: Board
     private let index: Int
-    /// Set once it exists; it owns its pins.
-    weak var processor: Processor?
+    /// Set once it exists; it owns its pins. Not weak: what was ever referred to so is slower to
+    /// retain, and the processor is retained in each slow access.
+    unowned var processor: Processor?
 
     init(_ board: Board, index: Int) {
         self.board = board

@@ -69,12 +69,13 @@ public final class VirtualMachine {
         do { try saved.check(configuration) } catch { throw .saved(error) }
         try self.init(assembling: configuration, console: console)
         do throws(SavedMachineError) {
+            // First: an observer of the processors reads the tables that their registers name.
+            try restoreMemory(saved)
             for (number, processor) in processors.enumerated() {
                 try saved.read("processor\(number)", processor.restore)
             }
             try saved.read(SavedFile.board, restoreBoard)
             try saved.read(SavedFile.chipset, board.chipset.restore)
-            try restoreMemory(saved)
         } catch { throw .saved(error) }
         hypervisor.start()
     }
@@ -85,6 +86,9 @@ public final class VirtualMachine {
     ) throws(MachineError) {
         guard 1...MachineConfiguration.mostProcessors ~= configuration.processors else {
             throw .badProcessorCount(configuration.processors)
+        }
+        if configuration.engine == .translator, let lack = Engine.translatorLack {
+            throw .noTranslator(lack)
         }
         self.configuration = configuration
         self.console = console
@@ -135,6 +139,7 @@ public final class VirtualMachine {
                 memory: memory, platform: pins, model: model, index: number,
                 hardware: configuration.hardware)
             pins.processor = processor
+            processor.use(configuration.engine ?? .standard)
             return processor
         }
     }
@@ -163,6 +168,8 @@ public final class VirtualMachine {
 
     /// Instructions that all processors have retired so far.
     public var retired: UInt64 { retiredByOthers &+ current.retired }
+    /// The engine that executes guest code.
+    public var engine: Engine { processors[0].engine }
     /// The exact counts so far.
     public var ledger: Ledger { hypervisor.ledger }
     /// The same in parts: by region and, where the configuration has `countsPlaces`, by guest code
@@ -207,8 +214,10 @@ public final class VirtualMachine {
                 nextPoll = retired &+ Self.pollInterval
                 receiveInput()
             }
-            if isPauseDue { return .paused }
-            if current.retired >= turn.end { passTurn() }
+            // Events are delivered whole: an exit in the middle is no place that the guest knows.
+            let isBetween = !current.isDeliveringEvent
+            if isBetween, isPauseDue { return .paused }
+            if isBetween, current.retired >= turn.end { passTurn() }
             if let outcome = attendToChips() { return outcome }
             let before = current.retired
             let exit = current.run(until: limit(nextPoll))

@@ -30,6 +30,20 @@ extension MachineRun {
         machine.pausePoint = point
     }
 
+    /// Throws where the guest ended the machine before it was to be saved.
+    func checkSaved(_ machine: VirtualMachine, _ outcome: RunOutcome) throws(Failure) {
+        switch outcome {
+        case .poweredOff, .reset, .debugExit:
+            if let point = options.saving.saveAt {
+                throw .endedBeforeSaving(at: machine.retired, point: point)
+            }
+            if let region = options.saving.saveAtRegion {
+                throw .endedBeforeRegion(at: machine.retired, region: region)
+            }
+        case .tripleFault, .stopped, .paused, .marked, .unlawful: return
+        }
+    }
+
     /// What Ctrl-A S does.
     func requestSave(_ machine: VirtualMachine) -> () -> Void {
         guard options.saving.save != nil else {

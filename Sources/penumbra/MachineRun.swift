@@ -23,7 +23,7 @@ struct MachineRun {
         machine.stopRegion = options.stopAtRegion ?? options.saving.saveAtRegion
         console.onSave = requestSave(machine)
         try prepareToSave(machine)
-        StandardStreams.report(statement)
+        StandardStreams.report(statement(machine))
         machine.onLeniency = { StandardStreams.report("--verify: \($0)") }
         var progress = Progress()
         if options.progress && Progress.isWanted {
@@ -54,12 +54,7 @@ struct MachineRun {
         if case .failed(let error) = saving { throw error }
         if case .done(let text) = saving { return StandardStreams.report(text) }
         let status = try status(of: outcome, console: console)
-        if let point = options.saving.saveAt, status == .success {
-            throw Failure.endedBeforeSaving(at: machine.retired, point: point)
-        }
-        if let region = options.saving.saveAtRegion, status == .success {
-            throw Failure.endedBeforeRegion(at: machine.retired, region: region)
-        }
+        try checkSaved(machine, outcome)
         guard status == .success else { throw status }
     }
 
@@ -68,19 +63,19 @@ struct MachineRun {
     ) -> Report {
         var symbols = symbols
         symbols?.follow(systemCallEntry: machine.systemCallEntry)
-        var report = Report(ledger: machine.ledger, facts: facts(outcome, machine.retired))
+        var report = Report(ledger: machine.ledger, facts: facts(outcome, machine))
         report.add(machine.breakdown, symbols: symbols)
         return report
     }
 
     /// What every run says: engine, technique, processor model, clock and memory.
-    private var statement: String {
-        facts.map { "\($0.key) \($0.value)" }.joined(separator: "; ")
+    private func statement(_ machine: VirtualMachine) -> String {
+        facts(machine).map { "\($0.key) \($0.value)" }.joined(separator: "; ")
     }
 
-    private var facts: [Report.Fact] {
+    private func facts(_ machine: VirtualMachine) -> [Report.Fact] {
         [
-            .init("engine", "interpreter"),
+            .init("engine", machine.engine.rawValue),
             .init("technique", configuration.technique.description),
             .init("processor", configuration.processorModel),
             .init("hardware", configuration.hardware.description),
@@ -89,8 +84,8 @@ struct MachineRun {
         ]
     }
 
-    private func facts(_ outcome: RunOutcome, _ retired: UInt64) -> [Report.Fact] {
-        facts + [
+    private func facts(_ outcome: RunOutcome, _ machine: VirtualMachine) -> [Report.Fact] {
+        facts(machine) + [
             .init("kernel", configuration.kernel ?? ""),
             .init("restored", saved?.path ?? ""),
             .init("initrd", configuration.initrd ?? ""),
@@ -99,7 +94,7 @@ struct MachineRun {
             .init("processors", String(configuration.processors)),
             .init("quantum", String(configuration.quantum)),
             .init("interleaving", configuration.interleaving.map { String($0) } ?? ""),
-            .init("retired", String(retired)),
+            .init("retired", String(machine.retired)),
             .init("outcome", text(outcome)),
         ]
     }

@@ -28,6 +28,7 @@ extension RunCommand {
         if let hardware { machine.hardware = hardware }
         if let mmu { machine.technique = mmu }
         if let clock { machine.clock = clock }
+        machine.engine = engine
         for case .debugExit(let port, let size) in devices {
             machine.debugExitPort = port
             machine.debugExitSize = size

@@ -100,6 +100,13 @@ struct RunCommand: ParsableCommand {
     var clock: ClockKind?
 
     @Option(
+        help: """
+            What executes guest code: interpreter or translator. The guest and the ledger are the \
+            same. Default: interpreter.
+            """)
+    var engine: Engine?
+
+    @Option(
         help: .init(
             "What everything random in the machine follows from. Default: 0.", valueName: "number"))
     var seed: UInt64?
@@ -180,6 +187,7 @@ struct RunCommand: ParsableCommand {
 }
 
 extension ClockKind: ExpressibleByArgument {}
+extension Engine: ExpressibleByArgument {}
 
 /// Options of QEMU that ask for what Penumbra does anyway.
 struct IgnoredOptions: ParsableArguments {

@@ -268,6 +268,20 @@ extension CommandLineTests {
             #expect(cells[1].problem == "the process was ended by signal 9 (Killed)")
         }
 
+        @Test func `every run is of the program that began, whatever becomes of its file`() throws {
+            let comparison = try Case("--workload", "b;bb;bbb", "--jobs", "1")
+            let copy = comparison.folder.path("penumbra")
+            try FileManager.default.copyItem(atPath: Program.path, toPath: copy)
+            let null = try Program.openFile("/dev/null", O_RDWR)
+            defer { close(null) }
+            let process = try Program.start(
+                [copy] + comparison.arguments.dropFirst(), input: null, output: null, errors: null)
+            try comparison.wait(forFinished: 1)
+            try FileManager.default.removeItem(atPath: copy)
+            #expect(Program.wait(for: process) == .exited(0))
+            #expect(try comparison.document().cells.allSatisfy { $0.status == "done" })
+        }
+
         @Test func `runs that differ are named, with a status of their own`() throws {
             let comparison = try Case(
                 "--workload", "r;q", "--mmu", "traced;bare", "--clock", "host")

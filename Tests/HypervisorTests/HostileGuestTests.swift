@@ -10,7 +10,7 @@ struct HostileGuestTests {
 
     @Test("shadow pages stay under the ceiling, and reclaim keeps what is being used")
     func ceiling() throws {
-        let ceiling = ShadowMMU.leastPages(processors: 1)
+        let ceiling = ShadowMMU.leastPagesOfAccess(processors: 1)
         let machine = try M(shadowPages: ceiling)
         for index in 0..<200 as Range<UInt64> {
             machine.poke(map: page + index << 30, to: index << 12, M.all)
@@ -29,7 +29,7 @@ struct HostileGuestTests {
 
     @Test("no processor's root is reclaimed, however long ago it was loaded")
     func liveRoots() throws {
-        let machine = try M(shadowPages: ShadowMMU.leastPages(processors: 2), processors: 2)
+        let machine = try M(shadowPages: ShadowMMU.leastPagesOfAccess(processors: 2), processors: 2)
         let other = machine.newTable()
         machine.poke(map: page, to: 0x5000, M.all, root: other)
         for index in 0..<50 as Range<UInt64> {
@@ -55,7 +55,7 @@ struct HostileGuestTests {
 
     @Test("the ceiling is checked against what one access needs")
     func leastCeiling() throws {
-        let least = ShadowMMU.leastPages(processors: 1)
+        let least = ShadowMMU.leastPagesOfAccess(processors: 1)
         #expect(
             throws: HypervisorError.tooLittleShadowMemory(
                 given: (least - 1) * 4096, least: least * 4096)

@@ -24,7 +24,8 @@ struct HostileProgramTests {
     /// Runs a program at 0x10000 in 64-bit mode, on tables at 0x1000 that map 16 MiB to themselves
     /// by 2 MiB pages. There are no handlers: a fault is the end.
     static func run(
-        _ program: [UInt8], _ technique: String, shadowPages: UInt64, rbx: UInt64 = 0
+        _ program: [UInt8], _ technique: String, shadowPages: UInt64, rbx: UInt64 = 0,
+        cr4: UInt64 = 0
     ) throws -> (outcome: Outcome, ledger: Ledger, violations: [Violation]) {
         let technique = try Technique(parsing: technique)
         let memory = try MachineMemory(
@@ -46,7 +47,7 @@ struct HostileProgramTests {
         registers.cr0 =
             CR0.protectionEnable | CR0.paging | CR0.writeProtect | CR0.extensionType
         registers.cr3 = 0x1000
-        registers.cr4 = CR4.physicalAddressExtension
+        registers.cr4 = CR4.physicalAddressExtension | cr4
         registers.efer = EFER.longModeEnable | EFER.longModeActive
         registers.code = .init(selector: 0x10, limit: 0xffff_ffff, attributes: 0xa09b)
         registers.data = .init(selector: 0x18, limit: 0xffff_ffff, attributes: 0xc093)
@@ -58,8 +59,8 @@ struct HostileProgramTests {
             shadowBytes: shadowPages << 12)
         hypervisor.start()
         var exit = Exit.stopped
-        for _ in 0..<2_000_000 {
-            exit = processor.run(until: 10_000_000)
+        for _ in 0..<8_000_000 {
+            exit = processor.run(until: 20_000_000)
             if !hypervisor.handle(exit, processor: 0) { break }
         }
         let outcome = Outcome(
@@ -105,7 +106,48 @@ struct HostileProgramTests {
     @Test("large pages over the tables that they come from, and that are written through them")
     func largeOverTables() throws { try Self.check(Self.large, .halted, count: 500) }
 
+    @Test(
+        "a million loads of CR3, of a million values or of one root's names, end as on hardware",
+        arguments: ["traced", "traced,elide=on", "trap", "unsync", "agile", "nested"],
+        // Every frame that is free, with 326 PCIDs each; one frame, by 4096 names that differ in
+        // bits which mean nothing.
+        [(3072, CR4.pcidEnable), (1, 0)] as [(UInt64, UInt64)])
+    func millionRoots(technique: String, roots: (count: UInt64, cr4: UInt64)) throws {
+        let bare = try Self.run(
+            Self.million, "bare", shadowPages: 0, rbx: roots.count, cr4: roots.cr4)
+        #expect(bare.outcome.exit == .halted && bare.outcome.count == 0)
+        let other = try Self.run(
+            Self.million, technique, shadowPages: 256, rbx: roots.count, cr4: roots.cr4)
+        #expect(other.outcome == bare.outcome)
+        #expect(other.violations == [])
+        #expect(other.ledger.shadowPagesPeak < 256)
+        #expect(
+            technique == "nested"
+                || other.ledger.exits[.rootLoaded] + other.ledger.elided[.rootLoaded] == 1_000_000)
+    }
+
     // MARK: The programs
+
+    static let million: [UInt8] = [
+        0xbf, 0, 0, 0x40, 0,  // 0: mov edi,0x400000
+        0x48, 0xc7, 7, 7, 0x20, 0, 0,  // 5: mov [rdi],0x2007
+        0x81, 0xc7, 0, 0x10, 0, 0,  // c: add edi,0x1000
+        0x81, 0xff, 0, 0, 0, 1,  // 12: cmp edi,0x1000000
+        0x72, 0xeb,  // 18: jb 0x5
+        0xb9, 0x40, 0x42, 0x0f, 0,  // 1a: mov ecx,1000000
+        0x8d, 0x41, 0xff,  // 1f: lea eax,[rcx-1]
+        0x31, 0xd2,  // 22: xor edx,edx
+        0xf7, 0xf3,  // 24: div ebx
+        0x25, 0xff, 0x0f, 0, 0,  // 26: and eax,0xfff
+        0x81, 0xc2, 0, 4, 0, 0,  // 2b: add edx,0x400
+        0xc1, 0xe2, 0x0c,  // 31: shl edx,12
+        0x09, 0xd0,  // 34: or eax,edx
+        0x0f, 0x22, 0xd8,  // 36: mov cr3,rax
+        0x48, 3, 0x32,  // 39: add rsi,[rdx]
+        0xff, 0xc9,  // 3c: dec ecx
+        0x75, 0xdf,  // 3e: jne 0x1f
+        0xf4,  // 40: hlt
+    ]
 
     static let roots: [UInt8] = [
         0xbf, 0, 0, 0x40, 0,  // 0: mov edi,0x400000

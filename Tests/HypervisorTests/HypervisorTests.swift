@@ -124,7 +124,7 @@ struct HypervisorTests {
 
     @Test("the second dimension stays under the ceiling")
     func nestedCeiling() throws {
-        let least = ShadowMMU.leastPages(processors: 1)
+        let least = ShadowMMU.leastPages(processors: 1, policy: Technique.nested.policy)
         let (memory, processors, hypervisor) = try machine(
             .nested, shadowBytes: least * 4096)
         for number in 0..<256 as Range<UInt64> {
@@ -170,8 +170,12 @@ struct HypervisorTests {
 
     @Test("what does not fit is refused with the figure that would")
     func refusals() throws {
-        #expect(throws: HypervisorError.self) {
-            _ = try machine(.traced(.standard), shadowBytes: 8 * 4096)
+        for technique in [Technique.traced(.standard), .nested, .agile(.standard)] {
+            let least = ShadowMMU.leastPages(processors: 1, policy: technique.policy) * 4096
+            #expect(
+                throws: HypervisorError.tooLittleShadowMemory(given: least - 1, least: least)
+            ) { _ = try machine(technique, shadowBytes: least - 1) }
+            _ = try machine(technique, shadowBytes: least)
         }
         let memory = try MachineMemory(guestBytes: 1 << 20, hypervisorBytes: 0)
         let processor = Processor(

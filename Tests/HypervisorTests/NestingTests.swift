@@ -346,7 +346,7 @@ struct NestingTests {
 
     @Test("nested tables and the second dimension stay under the ceiling")
     func ceiling() throws {
-        let least = ShadowMMU.leastPages(processors: 1, policy: M.agile)
+        let least = ShadowMMU.leastPagesOfAccess(processors: 1, policy: M.agile)
         let machine = try M(shadowPages: least, policy: M.agile)
         for index in 0..<60 as Range<UInt64> {
             machine.poke(map: page + index << 30, to: index << 20 % (32 << 20), M.all)

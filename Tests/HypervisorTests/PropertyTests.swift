@@ -94,7 +94,7 @@ struct PropertyTests {
         }
         var random = Generator(state: seed &* 0x9e37_79b9_7f4a_7c15)
         // Small pools reclaim, large ones do not.
-        let few = ShadowMMU.leastPages(processors: 1, policy: policy) + 5
+        let few = ShadowMMU.leastPagesOfAccess(processors: 1, policy: policy) + 5
         let machine = try M(
             shadowPages: seed % 2 == 0 ? few : 192, policy: policy, form: form,
             // Of pages that CR4.PSE does not matter to.
@@ -143,9 +143,16 @@ struct PropertyTests {
                     }
                 } else if random.next(8) == 0 {
                     // A change of mode, or of PAE's pointers, and nothing else is told.
-                    machine.mode.efer ^= EFER.executeDisableEnable
-                    if form == .twoLevel { machine.mode.cr4 ^= CR4.pageSizeExtensions }
-                    machine.cache.removeAll()
+                    switch random.next(4) {
+                    case 0: machine.mode.cr0 ^= CR0.writeProtect
+                    case 1: machine.mode.cr4 ^= CR4.supervisorExecutionPrevention
+                    case 2: machine.mode.cr4 ^= CR4.supervisorAccessPrevention
+                    default:
+                        machine.mode.efer ^= EFER.executeDisableEnable
+                        if form == .twoLevel { machine.mode.cr4 ^= CR4.pageSizeExtensions }
+                        machine.cache.removeAll()
+                    }
+                    if form == .pae { machine.cache.removeAll() }
                     machine.load()
                 } else {
                     machine.edit(rootPlace(), guest.rootEntry(&random))
@@ -201,7 +208,7 @@ struct PropertyTests {
         var random = Generator(state: 0x5eed + UInt64(forms.0.rawValue) << 8)
         let machine = try M(
             shadowPages: random.next(2) == 0
-                ? ShadowMMU.leastPages(processors: 2, policy: policy) + 8 : 256,
+                ? ShadowMMU.leastPagesOfAccess(processors: 2, policy: policy) + 8 : 256,
             processors: 2, policy: policy,
             form: forms.0)
         machine.current = 1

@@ -174,4 +174,20 @@ struct TraceSettingTests {
         #expect(machine.mmu.ledger.shadowPagesAbandoned == (stops ? 1 : 0))
         machine.verify(setting)
     }
+
+    @Test("the auditor takes a known root of any form for one", arguments: PagingForm.allCases)
+    func knownRoots(form: PagingForm) throws {
+        let policy = try Technique(parsing: "traced,elide=on").policy
+        let machine = try TestMachine(policy: policy, form: form)
+        machine.mmu.knowRoot(processor: 0, mode: machine.mode)
+        machine.verify("known")
+        let table = try #require(machine.layout.rootTable(0))
+        let first = MachineAddress(table)
+        #expect((machine.memory.load(UInt64.self, at: first) != 0) == (form != .pae))
+        // Another root's address in its place is not.
+        if form == .pae { return }
+        machine.memory.store(machine.newTable() << 12 | 1, at: first)
+        #expect(
+            machine.mmu.audit().contains { if case .wrongKnownRoot = $0 { true } else { false } })
+    }
 }

@@ -34,7 +34,8 @@ final class Bench {
 
     init(
         _ technique: String, _ defects: Defects = [], uses: Bool = false,
-        limits: OracleLimits = OracleLimits(), entry: UInt64 = 0x60_0063
+        limits: OracleLimits = OracleLimits(), entry: UInt64 = 0x60_0063,
+        model: ProcessorModel = .penumbraV2
     ) throws {
         let technique = try Technique(parsing: technique)
         let shadowBytes: UInt64 = 1 << 20
@@ -44,7 +45,7 @@ final class Bench {
                 for: technique, shadowBytes: shadowBytes, processors: 2))
         self.memory = memory
         processors = (0..<2).map {
-            Processor(memory: memory, platform: NoPlatform(), model: .penumbraV2, index: $0)
+            Processor(memory: memory, platform: NoPlatform(), model: model, index: $0)
         }
         oracle = Oracle(memory: memory, processors: processors, uses: uses, limits: limits)
         hypervisor = try Hypervisor(

@@ -10,8 +10,8 @@ struct FormTests {
     enum Form: CaseIterable, Sendable { case twoLevel, pae, fourLevel, fiveLevel }
 
     /// A processor on tables of a form, which map `Bench.page` to 0x600000.
-    private func bench(_ form: Form) throws -> Bench {
-        let bench = try Bench("bare")
+    private func bench(_ form: Form, model: ProcessorModel = .penumbraV2) throws -> Bench {
+        let bench = try Bench("bare", model: model)
         var registers = BootRegisters()
         registers.cr0 = CR0.protectionEnable | CR0.paging | CR0.extensionType
         registers.cr4 = CR4.physicalAddressExtension
@@ -94,5 +94,14 @@ struct FormTests {
         #expect(judge(bench, 0x1_00e0_0000, at: 0xa20_0000, shift: 21) == nil)
         #expect(judge(bench, 0x1_00c0_5000, at: 0xa00_5000) == nil)
         #expect(judge(bench, 0x00e0_0000, at: 0xa20_0000, shift: 21) == .neverHeld)
+    }
+
+    @Test("without PSE-36 the bits of a 4 MiB page beyond 32 are reserved")
+    func narrowLargePage() throws {
+        let bench = try bench(.twoLevel, model: ProcessorModel(parsing: "penumbra-v2,-pse36"))
+        put32(bench, 0x00c0_20e3, at: 0xa0_00a0)
+        bench.oracle.faulted(0xa20_0000, error: 9, access: [], by: bench.processors[0])
+        #expect(bench.rule == nil, "\(bench.text)")
+        #expect(judge(bench, 0x1_00e0_0000, at: 0xa20_0000, shift: 21) == .invalidEntry)
     }
 }

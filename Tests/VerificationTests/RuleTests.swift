@@ -61,6 +61,36 @@ struct RuleTests {
         #expect(try rule(0x60_0067) { _ in } == nil)
     }
 
+    @Test("an access needs the rights of its translation, under the present CR0.WP and SMAP")
+    func permission() throws {
+        #expect(
+            try rule {
+                $0.isWritable = false
+                $0.access = .write
+            } == .notPermitted)
+        #expect(try rule { $0.access = .user } == .notPermitted)
+        #expect(
+            try rule {
+                $0.isExecuteDisabled = true
+                $0.access = .fetch
+            } == .notPermitted)
+        #expect(try rule { $0.access = [.write, .implicit] } == nil)
+        let user = try Bench("traced", entry: 0x60_0067)
+        user.store(0, Bench.directory, 0x30_0027)
+        user.invalidatePage(0, Bench.page)
+        #expect(judge(user, made(user) { $0.isUser = true }) == nil)
+        user.toggle(0, cr4: CR4.supervisorAccessPrevention)
+        #expect(judge(user, made(user) { $0.isUser = true }) == .notPermitted)
+        let open = try Bench("traced")
+        let unprotected = open.processors[0].cr0 & ~CR0.writeProtect
+        open.execute(0, [0x0f, 0x22, 0xc0], rcx: 0, rax: unprotected)
+        let write = made(open) {
+            $0.isWritable = false
+            $0.access = .write
+        }
+        #expect(judge(open, write) == nil)
+    }
+
     @Test("an entry that is not present is never cached, however short it was so")
     func invalidInBetween() throws {
         let bench = try Bench("traced")

@@ -21,13 +21,14 @@ import VirtualMachine
         _ technique: String, task: String = "penumbra.script=work", processors: Int = 1,
         shadowBytes: UInt64 = 64 << 20,
         hardware: String = "default", verification: VerificationMode = .off,
-        options: String = ""
+        options: String = "", engine: Engine = TestEngine.chosen
     ) throws -> Run {
         let console = RecordingConsole()
         var configuration = MachineConfiguration(kernel: Guest.path("vmlinuz"))
         configuration.initrd = Guest.path("initramfs.cpio.gz")
         configuration.commandLine =
             "console=ttyS0 quiet cryptomgr.notests \(task) \(options)"
+        configuration.engine = engine
         configuration.technique = try Technique(parsing: technique)
         configuration.processors = processors
         configuration.hardware = try Hardware(parsing: hardware)
@@ -61,6 +62,20 @@ import VirtualMachine
         #expect(traced.ledger.hiddenFaults > 10_000)
         #expect(traced.ledger.trueFaults > 10_000)
         #expect(traced.ledger.shadowPagesLive > 0)
+    }
+
+    @Test(
+        "Linux works alike, to the bit, under both engines, and leaves the same ledger",
+        .enabled(if: Engine.translatorLack == nil), arguments: ["bare", "traced", "agile"])
+    func enginesAgree(technique: String) async throws {
+        async let interpretedRun = Task { try Self.boot(technique, engine: .interpreter) }.value
+        async let translatedRun = Task { try Self.boot(technique, engine: .translator) }.value
+        let (interpreted, translated) = try await (interpretedRun, translatedRun)
+        #expect(interpreted.outcome == .poweredOff)
+        #expect(translated.outcome == .poweredOff)
+        #expect(translated.console == interpreted.console)
+        #expect(translated.digest == interpreted.digest)
+        #expect(translated.ledger == interpreted.ledger)
     }
 
     @Test("Linux works alike under trap, unsync, nested and agile")

@@ -92,7 +92,7 @@ import X86
             $0.processors = processors
             $0.quantum = 300
             $0.interleaving = UInt64(processors)
-            $0.shadowMemoryBytes = max($0.shadowMemoryBytes, 128 << 10)
+            $0.shadowMemoryBytes = max($0.shadowMemoryBytes, 288 << 10)
         }
     }
 

@@ -1,3 +1,5 @@
+import Glibc
+import Processor
 import VirtualMachine
 
 /// A console that keeps what the guest prints and types what it is given.
@@ -25,4 +27,13 @@ enum Guest {
         let root = file.split(separator: "/", omittingEmptySubsequences: false).dropLast(3)
         return root.joined(separator: "/") + "/Guests/.fetched/" + name
     }
+}
+
+/// The engine that the tests run their machines under: the interpreter, or what the environment
+/// variable `PENUMBRA_TEST_ENGINE` names.
+enum TestEngine {
+    static let chosen: Engine = {
+        guard let name = unsafe getenv("PENUMBRA_TEST_ENGINE") else { return .interpreter }
+        return Engine(rawValue: unsafe String(cString: name)) ?? .interpreter
+    }()
 }

@@ -17,10 +17,10 @@ import VirtualMachine
             Way(technique: "bare"),
             Way(technique: "traced"),
             Way(technique: "traced,capacity=4096,threshold=8,coalesce=0"),
-            Way(technique: "traced,capacity=4096", shadowBytes: 64 << 10),
+            Way(technique: "traced,capacity=4096", shadowBytes: 256 << 10),
             Way(technique: "trap"),
             Way(technique: "unsync"),
-            Way(technique: "unsync", shadowBytes: 64 << 10),
+            Way(technique: "unsync", shadowBytes: 256 << 10),
             Way(technique: "nested"),
             Way(technique: "agile,writes=3,quiet=2"),
         ]
@@ -47,6 +47,7 @@ import VirtualMachine
         _ words: String, _ way: Way, configure: (inout MachineConfiguration) -> Void = { _ in }
     ) throws -> Run {
         var configuration = MachineConfiguration(kernel: Guest.path("testkernel.elf"))
+        configuration.engine = TestEngine.chosen
         configuration.commandLine = words
         configuration.memoryBytes = 64 << 20
         configuration.debugExitPort = 0xf4

@@ -267,7 +267,7 @@ extension ShadowMMU {
     private func heat(_ frame: UInt64, _ quadword: Int, size: UInt64) {
         var outcome = addHeat(frame, quadword, size, toConcerned: true)
         if !outcome.found { outcome = addHeat(frame, quadword, size, toConcerned: false) }
-        guard outcome.isOver else { return }
+        guard outcome.isOver, !isBegunAnew else { return }
         var page = frames[Int(frame)].shadows
         while page != 0 {
             if isTooHot(page) && !liveRoots.contains(page) {

@@ -41,6 +41,8 @@ public final class Hypervisor {
     private var exits = Tally<ExitReason>()
     private var fullestRing: UInt64 = 0
     private var division = LedgerDivision()
+    /// The last fault-like exit for a translation: whose, and after how many instructions.
+    private var lastFault = (processor: -1, retired: UInt64.max)
 
     /// How much machine memory the hypervisor needs: what the traced-write facility uses from
     /// machine address 0 up (`TraceLayout`), and `shadowBytes` for shadow pages after it. 0 for
@@ -86,6 +88,10 @@ public final class Hypervisor {
         guard policy.walked != .guest else {
             mmu = nil
             return
+        }
+        let least = ShadowMMU.leastPages(processors: processors.count, policy: policy)
+        guard shadowBytes / pageSize >= least else {
+            throw .tooLittleShadowMemory(given: shadowBytes, least: least * pageSize)
         }
         mmu = try ShadowMMU(
             memory: memory, caches: processors, firstFrame: layout.end / pageSize,
@@ -137,6 +143,7 @@ public final class Hypervisor {
     public func handle(_ exit: Exit, processor: Int) -> Bool {
         // Model: step L1. No processor runs until this returns.
         adoptElidedRoots()
+        mmu?.isBegunAnew = isBegunAnew(exit, processor)
         applyCompleted(processor)
         var reason = ExitReason(exit)
         defer { if let reason { count(reason, processor) } }
@@ -239,7 +246,7 @@ public final class Hypervisor {
 
     /// Whether any processor has written records that are not drained yet.
     package var hasPendingRecords: Bool {
-        processors.contains { $0.control.trace.isEnabled && $0.tracePending != 0 }
+        policy.trace != nil && processors.contains { $0.hasPendingRecords }
     }
 
     // MARK: Exits
@@ -248,6 +255,18 @@ public final class Hypervisor {
         exits[reason] &+= 1
         division.count(
             reason, code: processors[number].rip, process: processors[number].guestRoot)
+    }
+
+    /// Whether an instruction faults that did so at the exit before: what it wrote is written anew
+    /// at each attempt, and says nothing of what the guest does with its pages.
+    private func isBegunAnew(_ exit: Exit, _ number: Int) -> Bool {
+        switch exit {
+        case .pageFault, .secondDimensionFault:
+            let fault = (processor: number, retired: processors[number].retired)
+            defer { lastFault = fault }
+            return fault == lastFault
+        default: return false
+        }
     }
 
     /// Whether the exit is left unanswered, by a deliberate mistake; a new root is loaded still.
@@ -319,10 +338,14 @@ public final class Hypervisor {
     ) -> FaultResolution? {
         guard let mmu else { return nil }
         let processor = processors[number]
+        let root = mmu.liveRoot(processor: number)
         let resolution = mmu.resolve(address, access, processor.guestMode, processor: number)
         switch resolution {
         case .hidden, .tableWrite, .unsynced:
-            setRoot(mmu, number)
+            // Mostly it walks this root already; a second dimension may have come to be.
+            if policy.nesting != nil || mmu.liveRoot(processor: number) != root {
+                setRoot(mmu, number)
+            }
             // Where the step meets a hidden fault on its way, it goes on completing.
             if resolution == .tableWrite { processor.control.completesProtectedWrites = true }
         case .injected(let error):

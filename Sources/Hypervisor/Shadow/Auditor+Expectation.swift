@@ -95,4 +95,19 @@ extension Auditor {
             frame: (address & ~offset) >> 12,
             bits: raw & (0x146 | 1 << 63))
     }
+
+    /// Whether a page is the root of the guest's tables at CR3's address, in some mode.
+    func isRootPage(_ page: UInt32, of root: UInt64) -> Bool {
+        let state = mmu.pages[page]
+        if state.isDirect { return false }
+        switch state.role.form {
+        // The pointers are no part of what is known.
+        case .pae: return false
+        case .twoLevel:
+            return state.isUpper && state.levelNumber == 4
+                && mmu.directories[page] == SIMD4(repeating: root & 0xffff_f000 | 1)
+        case .fourLevel: return state.levelNumber == 4 && state.guestFrame == root >> 12
+        case .fiveLevel: return state.levelNumber == 5 && state.guestFrame == root >> 12
+        }
+    }
 }

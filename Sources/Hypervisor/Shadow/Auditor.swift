@@ -330,9 +330,8 @@ struct Auditor {
                 let page = mmu.tables.load(place + 8) >> 12 &- mmu.firstFrame
                 let isRoot =
                     page > 0 && page < UInt64(mmu.firstUnused)
-                    && mmu.pages[Int(page)].levelNumber == 4
-                    && mmu.pages[Int(page)].guestFrame == guest >> 12
-                    && !mmu.pages[Int(page)].isDirect
+                    && mmu.pages[Int(page)].isInUse
+                    && isRootPage(UInt32(page), of: guest & ~1)
                 if !isRoot {
                     violations.append(.wrongKnownRoot(processor: processor, guest: guest))
                 }

@@ -67,8 +67,8 @@ extension ShadowMMU {
     private func protectedFrame(
         _ address: GuestVirtualAddress, _ access: AccessKind, _ mode: GuestMode, _ processor: Int
     ) -> UInt64? {
-        guard policy.walked == .shadow, mode.rules != nil, unsynced.isEmpty,
-            policy.defects.isEmpty
+        guard policy.walked == .shadow, mode.rules != nil, policy.defects.isEmpty,
+            !policy.unsyncsLeafTables || unsynced.isEmpty
         else { return nil }
         var writable = true
         var user = true
@@ -131,6 +131,11 @@ extension ShadowMMU {
             let level = pages[page].level
             let index = address.index(at: level)
             let slot = slot(page, index)
+            if let child = presentTable(slot, level) {
+                use(child)
+                page = child
+                continue
+            }
             guard let meaning = meaning(page, index) else { return (changed, false) }
             // Not used at the lowest level, whose entries map pages of the least size.
             let below = level.below ?? .table
@@ -159,6 +164,20 @@ extension ShadowMMU {
             }
         }
         return (installDirect(page, address) || changed, true)
+    }
+
+    /// The shadow page, of a table that is not nested, that a slot links to already: what is
+    /// present above the lowest level is what the guest's tables say, so that they need not be
+    /// asked again. Nil where they do.
+    @inline(__always)
+    private func presentTable(_ slot: UInt32, _ level: PageLevel) -> UInt32? {
+        let entry = shadowEntry(slot)
+        guard entry.isPresent, !entry.isLeaf(at: level), !entry.isSwitch,
+            policy.defects.isEmpty
+        else { return nil }
+        let child = child(slot, entry)
+        // A page that was split may be whole again.
+        return pages[child].isDirect ? nil : child
     }
 
     /// Completes the path below a direct page.

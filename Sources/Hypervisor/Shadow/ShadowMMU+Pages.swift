@@ -122,8 +122,8 @@ extension ShadowMMU {
     }
 
     /// Frees the pages that were used longest ago: at least one, and a batch where possible, since
-    /// every processor's caches are emptied for it. `leastPages` makes sure that there is one that
-    /// is neither a live root nor of the present walk.
+    /// every processor's caches are emptied for it. `leastPagesOfAccess` makes sure that there is one
+    /// that is neither a live root nor of the present walk.
     private func reclaim() {
         let batch = max(1, ceiling / 64)
         let goal = ledger.shadowPagesReclaimed &+ UInt64(batch)

@@ -65,7 +65,7 @@ extension ShadowMMU {
     /// Brings the shadow of the lowest guest entry for an address up to date, where its table is
     /// unsynced. Where the shadow's path ends earlier, nothing can be cached.
     func resyncEntry(_ address: GuestVirtualAddress, processor: Int) {
-        if unsynced.isEmpty { return }
+        if !policy.unsyncsLeafTables || unsynced.isEmpty { return }
         var page = liveRoots[processor]
         while page != 0, let below = pages[page].level.below {
             let level = pages[page].level

@@ -70,6 +70,9 @@ package final class ShadowMMU {
     var firstUnused: UInt32 = 1
     var newest: UInt32 = 0
     var oldest: UInt32 = 0
+    /// What is applied now was written by an attempt at an instruction that faults once more: no
+    /// page is given up for it, or the next attempt might miss what this one is resumed for.
+    var isBegunAnew = false
     /// How many pages were dropped: whether a list of them is still what it was.
     var dropCount: UInt64 = 0
     /// The number of the present walk.
@@ -105,9 +108,47 @@ package final class ShadowMMU {
     }
     private let counters: LazyTable<Ledger>
 
-    /// The fewest shadow pages that a fault can be resolved with: the empty root, a live root for
-    /// each processor, the rest of one walk, and some to make progress with.
+    /// The fewest shadow pages with which every instruction of a guest comes to its end: all pages
+    /// that it touches must be mapped at one time, since each fault begins it anew.
+    ///
+    /// Linear pages that one step touches, at most:
+    ///
+    /// | | 32-bit | IA-32e |
+    /// |---|---|---|
+    /// | the instruction, a far CALL with its pointer in memory | 2 + 2 | 2 + 2 |
+    /// | the call gate, the descriptor of its code segment | 2 + 2 | 2 + 2 |
+    /// | the inner stack's pointer in the TSS, its descriptor, the frame | 2 + 2 + 2 | 2 + 0 + 2 |
+    /// | parameters on the outer stack | 2 | – |
+    /// | together | 16 | 12 |
+    ///
+    /// Other instructions and the delivery of events touch fewer; a task switch reads both TSSs and
+    /// three descriptors at most before it enters the new task, and then goes on by steps
+    /// (`TaskEntry`). Shadow pages for them, if no two share more than they must:
+    ///
+    /// - Shadow: a root and 4 for each page with 5 levels, 1 + 12 × 4 = 49. With 4 levels these are
+    ///   1 + 12 × 3 = 37; of 32-bit guests 2 for registers, 4 for directories and 16, 22.
+    /// - Under `agile` a table below a 5-level root may be nested: its own page, and for each of the 3
+    ///   tables below it and the page 3 of the second dimension. With the two roots,
+    ///   2 + 12 × (1 + 4 × 3) = 158.
+    /// - Under `nested` nothing is traced, so there are leaves of 1 GiB but where RAM begins or ends:
+    ///   the root; one for each of 16 pages that are no RAM; for RAM, 2 and at both ends 2 more: 23.
+    ///
+    /// Beside these there are the empty root, the other processors' roots, and what is reclaimed
+    /// in one batch.
     package static func leastPages(processors: Int, policy: Policy = .shadow(.recorded)) -> UInt64 {
+        let touched: UInt64 =
+            switch policy.walked {
+            case .nested: 23
+            case .shadow, .guest: policy.nesting == nil ? 49 : 158
+            }
+        return 1 + touched + UInt64(max(processors, 1)) - 1 + 4
+    }
+
+    /// The fewest that one access can be resolved with: the empty root, a live root for each
+    /// processor, the rest of one walk, and some to make progress with.
+    package static func leastPagesOfAccess(
+        processors: Int, policy: Policy = .shadow(.recorded)
+    ) -> UInt64 {
         // A nested walk's second dimension: three levels for each of two tables and the page.
         8 + (policy.nesting == nil ? 0 : 12) + UInt64(max(processors, 1))
     }
@@ -118,7 +159,7 @@ package final class ShadowMMU {
         memory: MachineMemory, caches: [any TranslationCacheControl], firstFrame: UInt64,
         pageCount: UInt64, policy: Policy = .shadow(.recorded), layout: TraceLayout? = nil
     ) throws(HypervisorError) {
-        let least = Self.leastPages(processors: caches.count, policy: policy)
+        let least = Self.leastPagesOfAccess(processors: caches.count, policy: policy)
         guard pageCount >= least else {
             throw .tooLittleShadowMemory(given: pageCount * pageSize, least: least * pageSize)
         }

@@ -11,7 +11,14 @@ struct Block {
     /// How many ops there are.
     var count: UInt32
     /// The bytes of code.
-    var length: UInt32
+    var length: UInt16
+    /// The distance of the first byte from the start of its page.
+    var offset: UInt16
+    /// How often it was looked at for translation.
+    var uses: UInt32 = 0
+    /// Where its translations lie in the memory for them, one for each bank of the software TLB
+    /// that has entries; 0: not translated.
+    var translations = InlineArray<3, UInt32>(repeating: 0)
     /// Machine frame of the second page, of a block whose one instruction crosses into it.
     var secondFrame: UInt64
 }
@@ -50,6 +57,10 @@ struct Block {
         var unused: UInt64 = 0
     }
 
+    /// Where translated code looks targets up.
+    let jumps: JumpTable
+    /// The translations of blocks; nil where they are interpreted.
+    var translations: TranslationMemory?
     private let memory: MachineMemory
     private let ops: UnsafeMutablePointer<Op>
     private let blocks: UnsafeMutablePointer<Block>
@@ -67,8 +78,9 @@ struct Block {
     private(set) var generation: UInt64 = 16
 
     /// - Parameter processors: how many of the machine have a cache like this.
-    init(memory: MachineMemory, processors: Int) {
+    init(memory: MachineMemory, processors: Int, jumps: JumpTable) {
         self.memory = memory
+        self.jumps = jumps
         opCapacity = max(Self.machineOps / max(processors, 1), Self.leastOps)
         var blockCapacity = 1
         while blockCapacity < opCapacity / 6 { blockCapacity *= 2 }
@@ -129,11 +141,26 @@ struct Block {
     }
 
     /// Forgets what is at which virtual address.
-    func flushLookups() { generation &+= 16 }
+    func flushLookups() {
+        generation &+= 16
+        jumps.empty()
+    }
 
     /// Forgets what is in the page at a virtual address: all, if any of it may be remembered.
-    func flushLookups(ofPage address: UInt64) {
-        if unsafe pages[page(address)] == generation { flushLookups() }
+    /// - Returns: whether it did.
+    func flushLookups(ofPage address: UInt64) -> Bool {
+        guard unsafe pages[page(address)] == generation else { return false }
+        flushLookups()
+        return true
+    }
+
+    /// The block that was entered at linear address `rip` some flush ago, if that is what lies at
+    /// this machine address now; 0 if not. It spares the search.
+    func formerly(_ rip: UInt64, at address: UInt64, _ mode: CodeMode) -> UInt {
+        let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
+        guard unsafe entry.pointee.rip == rip, unsafe entry.pointee.block != 0 else { return 0 }
+        let block = unsafe entry.pointee.block
+        return BlockRef(block).key == Self.key(address, mode) ? block : 0
     }
 
     // MARK: By machine address
@@ -180,7 +207,8 @@ struct Block {
         unsafe block.initialize(
             to: Block(
                 key: key, ops: UInt(bitPattern: first), count: UInt32(decoded.count),
-                length: UInt32(length), secondFrame: secondFrame ?? .max))
+                length: UInt16(truncatingIfNeeded: length), offset: UInt16(address & 0xfff),
+                secondFrame: secondFrame ?? .max))
         blockCount += 1
         var index = slot(key)
         // A dropped block's slot is taken over, so that code which is loaded again and again does
@@ -213,7 +241,7 @@ struct Block {
             let crosses = block.secondFrame == address >> 12
             if crosses || (address < start + UInt64(block.length) && start < address + UInt64(size))
             {
-                unsafe blocks[Int(index)].key = .max
+                drop(index)
                 dropped = true
             } else {
                 kept.append(index)
@@ -224,10 +252,19 @@ struct Block {
         if kept.count != list.count { setList(address >> 12, kept) }
     }
 
+    /// What jumps to its translations goes no further.
+    private func drop(_ index: UInt32) {
+        unsafe blocks[Int(index)].key = .max
+        for bank in 0..<3 {
+            let translation = unsafe blocks[Int(index)].translations[bank]
+            if translation != 0 { translations?.close(translation) }
+        }
+    }
+
     /// Drops every block that touches a frame.
     func drop(frame: UInt64) {
         guard let list = framesWithCode[frame] else { return }
-        for index in list { unsafe blocks[Int(index)].key = .max }
+        for index in list { drop(index) }
         flushLookups()
         setList(frame, [])
     }
@@ -248,15 +285,31 @@ struct Block {
         unsafe table.update(repeating: 0, count: tableSize)
         opCount = 0
         blockCount = 0
+        unsafe lookups.update(repeating: Lookup(), count: Self.lookupCount)
+        translations?.removeAll()
         flushLookups()
     }
 }
 
 /// A block's fields by its address. Safety: as for `OpRef`.
 @safe struct BlockRef {
-    private let pointer: UnsafePointer<Block>
+    private let pointer: UnsafeMutablePointer<Block>
     @inline(__always) init(_ address: UInt) {
-        unsafe pointer = UnsafePointer<Block>(bitPattern: address).unsafelyUnwrapped
+        unsafe pointer = UnsafeMutablePointer<Block>(bitPattern: address).unsafelyUnwrapped
+    }
+    /// What it is found by.
+    @inline(__always) var key: UInt64 { unsafe pointer.pointee.key }
+    /// The machine address of the first byte.
+    var machine: UInt64 { unsafe pointer.pointee.key >> 3 }
+    @inline(__always) var offset: UInt64 { UInt64(unsafe pointer.pointee.offset) }
+    @inline(__always) var uses: UInt32 {
+        get { unsafe pointer.pointee.uses }
+        nonmutating set { unsafe pointer.pointee.uses = newValue }
+    }
+    /// Where the translation for a bank lies; 0: there is none. Banks are below 3.
+    @inline(__always) subscript(translation bank: Int) -> UInt32 {
+        get { unsafe pointer.pointee.translations[bank] }
+        nonmutating set { unsafe pointer.pointee.translations[bank] = newValue }
     }
     @inline(__always) var ops: UInt { unsafe pointer.pointee.ops }
     @inline(__always) var count: UInt64 { UInt64(unsafe pointer.pointee.count) }

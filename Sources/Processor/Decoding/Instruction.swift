@@ -19,6 +19,8 @@ struct Instruction {
     var operandCount: Int
     var bytes: InlineArray<15, UInt8>
     var encoding: Encoding
+    /// Whether it reads or writes any of CF, PF, AF, ZF, SF, OF.
+    var touchesFlags = false
 
     /// Where the parts of the encoding lie, for re-encoding; offsets in bytes from the start.
     struct Encoding {
@@ -40,6 +42,13 @@ struct Instruction {
         var immediateBytes: UInt8 = 0
         var immediateOffset: UInt8 = 0
     }
+
+    /// The reg field with its extension by REX.
+    var reg: UInt8 { encoding.reg | (rex & 4) << 1 }
+    /// The rm field with its extension by REX, of a register.
+    var rm: UInt8 { encoding.rm | (rex & 1) << 3 }
+    /// REX; 0 where there is none.
+    var rex: UInt8 { encoding.hasREX ? bytes[Int(encoding.rexOffset) % 15] : 0 }
 
     subscript(_ index: Int) -> Operand { index < operandCount ? operands[index] : .none }
 }
@@ -169,6 +178,11 @@ struct MemoryOperand {
             operands: InlineArray(repeating: .none),
             operandCount: min(Int(raw.operand_count_visible), 5),
             bytes: InlineArray(repeating: 0), encoding: encoding)
+        if let flags = unsafe raw.cpu_flags?.pointee {
+            let any =
+                flags.tested | flags.modified | flags.set_0 | flags.set_1 | flags.undefined
+            instruction.touchesFlags = UInt64(any) & RFLAGS.arithmetic != 0
+        }
         for index in 0..<Int(instruction.length) where index < bytes.count {
             instruction.bytes[index] = bytes[index]
         }

@@ -3,7 +3,7 @@ import X86
 
 /// Turns a decoded instruction into an op: operands first, the handler after.
 extension Processor {
-    /// The op for an instruction that ends `nextOffset` bytes into its block.
+    /// The op for an instruction that ends `nextOffset` bytes behind the start of its block's page.
     func makeOp(_ instruction: Instruction, _ mode: CodeMode, nextOffset: Int) -> Op {
         var op = Op(handler: Miscellaneous.undefined)
         op.nextOffset = UInt16(truncatingIfNeeded: nextOffset)

@@ -24,7 +24,8 @@ extension Processor {
         let kind: AccessKind = core.state.cpl == 3 ? [.fetch, .user] : .fetch
         let context = BlockCache.context(mode, user: kind.contains(.user))
         guard let machine = translate(linear, kind) else { return nil }
-        let known = blocks.find(machine, mode)
+        let former = blocks.formerly(linear, at: machine, mode)
+        let known = former != 0 ? former : blocks.find(machine, mode)
         if known != 0 {
             let block = BlockRef(known)
             if block.secondFrame == .max {
@@ -39,7 +40,7 @@ extension Processor {
             // The second page is another one now: decode anew.
             blocks.drop(frame: block.secondFrame)
         }
-        if !blocks.hasRoom || vector.isFull {
+        if !blocks.hasRoom || vector.isFull || blocks.translations?.hasRoom == false {
             blocks.removeAll()
             vector.flush()
         }
@@ -61,7 +62,8 @@ extension Processor {
             _ = core.invalidOpcode()
             return nil
         }
-        let inPage = Int(pageSize - machine & 0xfff)
+        let start = Int(machine & 0xfff)
+        let inPage = Int(pageSize) - start
         guard let page = memory.read(at: MachineAddress(machine), count: inPage) else {
             _ = core.invalidOpcode()
             return nil
@@ -76,20 +78,20 @@ extension Processor {
             switch decoder.decode(page.span.extracting(offset..<end)) {
             case .instruction(let instruction):
                 offset += Int(instruction.length)
-                ops.append(makeOp(instruction, mode, nextOffset: offset))
+                ops.append(makeOp(instruction, mode, nextOffset: start + offset))
                 if endsBlock(instruction) { break decoding }
             case .tooLong:
-                ops.append(undefinedOp(nextOffset: offset, Miscellaneous.tooLong))
+                ops.append(undefinedOp(nextOffset: start + offset, Miscellaneous.tooLong))
                 offset += 1
                 break decoding
             case .invalid:
                 // An undefined encoding ends the block. Its length matters to nobody.
-                ops.append(undefinedOp(nextOffset: offset))
+                ops.append(undefinedOp(nextOffset: start + offset))
                 offset += 1
                 break decoding
             case .truncated:
                 if end - offset == 15 {
-                    ops.append(undefinedOp(nextOffset: offset, Miscellaneous.tooLong))
+                    ops.append(undefinedOp(nextOffset: start + offset, Miscellaneous.tooLong))
                     offset += 1
                     break decoding
                 }
@@ -105,12 +107,12 @@ extension Processor {
                 switch decoder.decode(bytes.span) {
                 case .instruction(let instruction):
                     offset = Int(instruction.length)
-                    ops.append(makeOp(instruction, mode, nextOffset: offset))
+                    ops.append(makeOp(instruction, mode, nextOffset: start + offset))
                 case .invalid:
-                    ops.append(undefinedOp(nextOffset: 0))
+                    ops.append(undefinedOp(nextOffset: start))
                     offset = inPage + 1
                 case .truncated, .tooLong:
-                    ops.append(undefinedOp(nextOffset: 0, Miscellaneous.tooLong))
+                    ops.append(undefinedOp(nextOffset: start, Miscellaneous.tooLong))
                     offset = inPage + 1
                 }
                 break decoding

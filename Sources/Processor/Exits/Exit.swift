@@ -24,7 +24,8 @@ public enum Exit: Equatable, Sendable {
     case secondDimensionFault(GuestPhysicalAddress, AccessKind)
     /// MOV to CR3, or a task switch, loaded a root, and with PAE paging the pointer registers.
     /// Trap-like. `flushed`: the translations of the new PCID were invalidated (bit 63 of the
-    /// source was clear).
+    /// source was clear). A task switch goes on at the next entry: the new task's segments are
+    /// loaded through the new root, and may exit in turn.
     case rootLoaded(flushed: Bool)
     /// INVLPG retired. Trap-like.
     case invalidatePage(GuestVirtualAddress)

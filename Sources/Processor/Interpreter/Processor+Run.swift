@@ -12,9 +12,12 @@ extension Processor {
         if let fault = control.injection {
             control.injection = nil
             core.state.pendingAddress = fault.address.rawValue
+            // If a task was being entered, it faults, and so is entered.
+            core.state.taskEntry.next = .done
             _ = core.raise(.pageFault, error: fault.error.rawValue)
         }
-        if core.state.pending != .none || hasLatchedDelivery {
+        if core.state.pending != .none || isDeliveringEvent {
+            core.continueTaskEntry()
             if let exit = deliverPending() { return exit }
             if control.completesProtectedWrites { return endCompletion() }
         }
@@ -29,13 +32,16 @@ extension Processor {
                 if standstills == Self.standstillsPerEntry { return .stopped }
                 continue
             }
-            let budget =
-                core.state.interruptShadow || core.debugActive || core.state.isObserved
-                    || control.completesProtectedWrites
-                ? 1 : limit &- core.state.retired
+            let budget = limit &- core.state.retired
             let status: Status
-            if budget == 1 {
+            if core.state.interruptShadow || core.debugActive || core.state.isObserved
+                || control.completesProtectedWrites
+            {
                 status = runOne(block)
+            } else if let memory = blocks.translations, count <= budget, count == block.count,
+                let far = translated(block)
+            {
+                status = runTranslated(far, limit: limit, memory)
             } else {
                 status = execute(block, count: min(count, budget))
             }
@@ -68,7 +74,7 @@ extension Processor {
     private func execute(_ block: BlockRef, count: UInt64) -> Status {
         let start = block.ops
         let stride = UInt(MemoryLayout<Op>.stride)
-        core.state.registers[17] = core.state.rip
+        core.state.registers[17] = core.state.rip &- block.offset
         core.state.blockStart = start
         core.state.blockEnd = start &+ UInt(truncatingIfNeeded: count) &* stride
         var op = start
@@ -98,7 +104,7 @@ extension Processor {
     private func runOne(_ block: BlockRef) -> Status {
         let shadow = core.state.interruptShadow
         core.state.interruptShadow = false
-        instructionObserver?(self)
+        if core.state.isObserved { instructionObserver?(self) }
         if core.debugActive, checkInstructionBreakpoints(core) { return .fault }
         let wasStepping = beginDebugStep(core)
         let status = execute(block, count: 1)
@@ -188,7 +194,7 @@ extension Processor {
         var count: UInt64 = 0
         var op = block.ops
         while count < block.count,
-            rip &+ UInt64(OpRef(op).nextOffset) &- 1 <= limit
+            rip &+ UInt64(OpRef(op).nextOffset) &- block.offset &- 1 <= limit
         {
             count += 1
             op += UInt(MemoryLayout<Op>.stride)
@@ -200,7 +206,7 @@ extension Processor {
 
     /// A non-canonical address in an operand whose segment is SS raises #SS(0)
     /// (SDM Vol. 1 §3.3.7.1).
-    private func refineNonCanonical(_ op: OpRef) {
+    func refineNonCanonical(_ op: OpRef) {
         core.state.pendingNonCanonical = false
         if op.segment == .ss, op.destination == .memory || op.source == .memory,
             core.state.pendingVector == ExceptionVector.generalProtection.rawValue

@@ -43,7 +43,9 @@ enum Shift: SizedInstruction {
         case ShiftOperation.shr:
             let result = count > top ? 0 : value >> W(truncatingIfNeeded: count)
             let carry = count <= W.bitWidth && (value >> (count - 1)) & 1 != 0
-            core.setFlags(result: result, carry: carry, overflow: value >> top != 0)
+            core.setFlags(
+                result: result, carry: carry,
+                overflow: (result >> top != 0) != ((result >> (top - 1)) & 1 != 0))
             return result
         case ShiftOperation.sar:
             let sign = value >> top != 0

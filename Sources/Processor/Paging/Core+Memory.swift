@@ -11,10 +11,9 @@ extension Core {
     func read<W: FixedWidthInteger & UnsignedInteger>(_ type: W.Type, linear address: UInt64) -> W?
     {
         let size = UInt64(MemoryLayout<W>.size)
-        let entry = unsafe SoftwareTLB.entry(state.bank, address)
-        let wanted = ((address &+ (size &- 1)) & ~0xfff) | state.tlbGeneration
-        if unsafe entry.pointee.readTag == wanted {
-            return unsafe host(address &+ entry.pointee.addend)
+        let entry = SoftwareTLB.entry(state.bank, address)
+        if SoftwareTLB.hits(entry.readTag, address, size) {
+            return unsafe host(address &+ entry.addend)
                 .loadUnaligned(as: W.self)
         }
         guard let value = processor.readSlowly(address, size: Int(size), supervisor: false) else {
@@ -27,10 +26,9 @@ extension Core {
     @inline(__always)
     func write<W: FixedWidthInteger & UnsignedInteger>(_ value: W, linear address: UInt64) -> Bool {
         let size = UInt64(MemoryLayout<W>.size)
-        let entry = unsafe SoftwareTLB.entry(state.bank, address)
-        let wanted = ((address &+ (size &- 1)) & ~0xfff) | state.tlbGeneration
-        if unsafe entry.pointee.writeTag == wanted {
-            unsafe host(address &+ entry.pointee.addend).storeBytes(of: value, as: W.self)
+        let entry = SoftwareTLB.entry(state.bank, address)
+        if SoftwareTLB.hits(entry.writeTag, address, size) {
+            unsafe host(address &+ entry.addend).storeBytes(of: value, as: W.self)
             return true
         }
         return processor.writeSlowly(
@@ -44,10 +42,9 @@ extension Core {
         linear address: UInt64, _ body: (W) -> W
     ) -> Bool {
         let size = UInt64(MemoryLayout<W>.size)
-        let entry = unsafe SoftwareTLB.entry(state.bank, address)
-        let wanted = ((address &+ (size &- 1)) & ~0xfff) | state.tlbGeneration
-        if unsafe entry.pointee.writeTag == wanted {
-            let pointer = unsafe host(address &+ entry.pointee.addend)
+        let entry = SoftwareTLB.entry(state.bank, address)
+        if SoftwareTLB.hits(entry.writeTag, address, size) {
+            let pointer = unsafe host(address &+ entry.addend)
             unsafe pointer.storeBytes(of: body(pointer.loadUnaligned(as: W.self)), as: W.self)
             return true
         }
@@ -106,6 +103,6 @@ extension Core {
             ? (checksAlignment ? SoftwareTLB.userChecked : SoftwareTLB.user)
             : state.systemFlags & RFLAGS.alignmentCheck != 0
                 ? SoftwareTLB.supervisorAC : SoftwareTLB.supervisor
-        state.bank = state.supervisorBank &+ UInt(number) &* UInt(SoftwareTLB.entriesPerBank * 32)
+        state.bank = state.supervisorBank &+ UInt(number) &* UInt(SoftwareTLB.bankBytes)
     }
 }

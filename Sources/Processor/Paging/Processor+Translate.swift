@@ -97,14 +97,11 @@ extension Processor {
             bank = core.state.bank
         }
         let page = address & ~0xfff
-        let entry = unsafe SoftwareTLB.entry(bank, page)
-        let tag = page | core.state.tlbGeneration
         let rights = kind.subtracting(.write)
-        unsafe entry.pointee.addend =
-            UInt64(UInt(bitPattern: memory.base)) &+ machine &- page
-        unsafe entry.pointee.readTag = permits(translation, rights) ? tag : 0
         let isPlain = lastNote == .none && flags & FrameFlags.slowWrites == 0
-        unsafe entry.pointee.writeTag =
-            isPlain && permits(translation, rights.union(.write)) ? tag : 0
+        caches.software.fill(
+            bank, page: page, read: permits(translation, rights),
+            write: isPlain && permits(translation, rights.union(.write)),
+            addend: unsafe UInt64(UInt(bitPattern: memory.base)) &+ machine &- page)
     }
 }

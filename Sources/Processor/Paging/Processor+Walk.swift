@@ -42,15 +42,21 @@ extension Processor {
     /// walked afresh: a fault is always the tables' own.
     /// - Returns: the translation; nil after raising #PF (guest's tables) or an exit (shadow).
     func walk(_ address: UInt64, _ kind: AccessKind) -> Translation? {
-        guard let structures = caches.structures,
-            let start = structures.deepest(address, pcid: currentPCID)
-        else { return walk(address, kind, from: nil) }
+        guard let structures = caches.structures else {
+            if case .shadow(let root, let top) = control.paging {
+                return walkShadow(address, kind, root.rawValue, top)
+            }
+            return walk(address, kind, from: nil)
+        }
+        guard let start = structures.deepest(address, pcid: currentPCID) else {
+            return walk(address, kind, from: nil)
+        }
         return walk(address, kind.union(.silent), from: start)
             ?? (kind.contains(.silent) ? nil : walk(address, kind, from: nil))
     }
 
     /// Walks the tables from a cached position, or from the root.
-    private func walk(
+    func walk(
         _ address: UInt64, _ kind: AccessKind, from start: WalkPosition?
     ) -> Translation? {
         let first: WalkedTables
@@ -173,19 +179,10 @@ extension Processor {
     private func translation(
         _ leaf: PagingEntry, _ address: UInt64, _ position: WalkPosition, _ tables: WalkedTables
     ) -> Translation {
-        var bits: UInt8 = 0
+        var bits = leafBits(leaf, isShadow: tables.isShadow)
         if position.isWritable { bits |= TranslationBits.writable }
         if position.isUser { bits |= TranslationBits.user }
         if position.isExecuteDisabled { bits |= TranslationBits.executeDisable }
-        if leaf.isDirty { bits |= TranslationBits.dirty }
-        if leaf.isGlobal && core.state.cr4 & CR4.pageGlobalEnable != 0 {
-            bits |= TranslationBits.global
-        }
-        if tables.isShadow && leaf.isTraced
-            && (control.trace.isEnabled || control.completesProtectedWrites)
-        {
-            bits |= TranslationBits.traced
-        }
         var found = Translation(
             base: tables.rules.leafBase(leaf, at: position.level), level: position.level,
             bits: bits)
@@ -195,6 +192,22 @@ extension Processor {
             found.pageShift = UInt8(truncatingIfNeeded: tables.rules.form.shift(.directory))
         }
         return found
+    }
+
+    /// The `TranslationBits` that the leaf alone decides.
+    @inline(__always)
+    func leafBits(_ leaf: PagingEntry, isShadow: Bool) -> UInt8 {
+        var bits: UInt8 = 0
+        if leaf.isDirty { bits |= TranslationBits.dirty }
+        if leaf.isGlobal && core.state.cr4 & CR4.pageGlobalEnable != 0 {
+            bits |= TranslationBits.global
+        }
+        if isShadow && leaf.isTraced
+            && (control.trace.isEnabled || control.completesProtectedWrites)
+        {
+            bits |= TranslationBits.traced
+        }
+        return bits
     }
 
     /// What entries of the guest's tables mean in the present mode; nil without paging.
@@ -264,17 +277,26 @@ extension Processor {
         return done
     }
 
+    /// What a walk of the hypervisor's tables that permits no access leads to: an exit.
+    func failedInShadow(_ address: UInt64, _ kind: AccessKind) -> Translation? {
+        if kind.contains(.silent) { return nil }
+        noteFailure(address, kind)
+        _ = core.exitBefore(.pageFault(GuestVirtualAddress(address), kind))
+        return nil
+    }
+
+    private func noteFailure(_ address: UInt64, _ kind: AccessKind) {
+        faultedAccess = (address, kind)
+        caches.faulted(at: address, pcid: currentPCID)
+    }
+
     private func failed(
         _ address: UInt64, _ kind: AccessKind, _ tables: WalkedTables, present: Bool,
         reserved: Bool
     ) -> Translation? {
+        if tables.isShadow { return failedInShadow(address, kind) }
         if kind.contains(.silent) { return nil }
-        faultedAccess = (address, kind)
-        caches.faulted(at: address, pcid: currentPCID)
-        if tables.isShadow {
-            _ = core.exitBefore(.pageFault(GuestVirtualAddress(address), kind))
-            return nil
-        }
+        noteFailure(address, kind)
         var error: PageFaultError = []
         if present { error.insert(.present) }
         if reserved { error.insert(.reserved) }

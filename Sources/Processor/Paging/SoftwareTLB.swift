@@ -5,56 +5,106 @@ import X86
 /// Banks of direct-mapped entries, one for each right with which memory is accessed: supervisor
 /// with EFLAGS.AC clear, supervisor with AC set (SMAP lets user pages through), user. A fourth bank
 /// stays empty: with it every access of alignment-checked user code takes the slow path.
-/// An entry's tags hold the page's address with the generation in the low 12 bits; a tag of a
-/// former generation never matches. It is always a subset of the modelled TLB and is invisible in
-/// every count.
+/// It is always a subset of the modelled TLB and is invisible in every count.
+///
+/// A bank is three arrays of quadwords, so that generated code reaches all three by one index:
+/// ```
+///  0            read tags: the negated address of the page if reads hit
+///  8 × 1024     write tags: the same for writes, where nothing else is due (tracing, D, code)
+///  16 × 1024    addends: host address minus guest virtual address
+/// ```
+/// An access hits if its last byte's address plus the tag is below 4096. A tag that nothing may hit
+/// is that of a page which belongs to an entry half the bank away.
+///
+/// Safety: the banks lie at a fixed distance behind the processor's state and live as long.
 @safe struct SoftwareTLB {
-    /// One entry: 32 bytes.
-    struct Entry {
-        /// The page and generation if reads hit; 0 (generation 0 is never used) otherwise.
-        var readTag: UInt64 = 0
-        /// The same for writes: only where nothing else is due at a write (tracing, D, code).
-        var writeTag: UInt64 = 0
-        /// Host address minus guest virtual address.
-        var addend: UInt64 = 0
-        var unused: UInt64 = 0
-    }
-
-    static let entriesPerBank: UInt64 = 1024
+    static let entriesPerBank = 1024
     static let bankCount = 4
     static let supervisor = 0
     static let supervisorAC = 1
     static let user = 2
     static let userChecked = 3
 
-    private let entries: UnsafeMutablePointer<Entry>
+    /// Offsets in a bank, and the size of one.
+    static let readTags = 0
+    static let writeTags = 8 * entriesPerBank
+    static let addends = 16 * entriesPerBank
+    static let bankBytes = 24 * entriesPerBank
+    /// The memory that it takes: the banks, and behind them a bit for each entry that was filled.
+    static let byteCount = bankCount * bankBytes + bankCount * entriesPerBank / 8
 
-    init() {
-        let count = Int(Self.entriesPerBank) * Self.bankCount
-        unsafe entries = .allocate(capacity: count)
-        unsafe entries.initialize(repeating: Entry(), count: count)
+    private let raw: UnsafeMutableRawPointer
+
+    /// - Parameter memory: `byteCount` bytes, 8-byte aligned.
+    init(at memory: UnsafeMutableRawPointer) {
+        unsafe raw = memory
+        removeAll()
     }
 
-    func deallocate() { unsafe entries.deallocate() }
+    /// The address of a bank.
+    func bank(_ number: Int) -> UInt { unsafe UInt(bitPattern: raw + number * Self.bankBytes) }
 
-    /// The address of a bank's first entry.
-    func bank(_ number: Int) -> UInt {
-        unsafe UInt(bitPattern: entries + number * Int(Self.entriesPerBank))
+    /// One entry, by the address of its read tag.
+    @safe struct Entry {
+        private let pointer: UnsafeMutablePointer<UInt64>
+
+        @inline(__always) init(_ bank: UInt, _ index: UInt) {
+            unsafe pointer =
+                UnsafeMutablePointer<UInt64>(bitPattern: bank &+ index &* 8)
+                .unsafelyUnwrapped
+        }
+
+        @inline(__always) var readTag: UInt64 {
+            get { unsafe pointer.pointee }
+            nonmutating set { unsafe pointer.pointee = newValue }
+        }
+        @inline(__always) var writeTag: UInt64 {
+            get { unsafe pointer[SoftwareTLB.entriesPerBank] }
+            nonmutating set { unsafe pointer[SoftwareTLB.entriesPerBank] = newValue }
+        }
+        @inline(__always) var addend: UInt64 {
+            get { unsafe pointer[2 * SoftwareTLB.entriesPerBank] }
+            nonmutating set { unsafe pointer[2 * SoftwareTLB.entriesPerBank] = newValue }
+        }
     }
 
     @inline(__always)
-    static func entry(_ bank: UInt, _ address: UInt64) -> UnsafeMutablePointer<Entry> {
-        let index = UInt(truncatingIfNeeded: (address >> 12) & (entriesPerBank - 1))
-        return unsafe UnsafeMutablePointer<Entry>(bitPattern: bank &+ index &* 32).unsafelyUnwrapped
+    private static func index(_ address: UInt64) -> UInt {
+        UInt(truncatingIfNeeded: (address >> 12) & UInt64(entriesPerBank - 1))
+    }
+
+    @inline(__always)
+    static func entry(_ bank: UInt, _ address: UInt64) -> Entry { Entry(bank, index(address)) }
+
+    /// Whether a tag lets an access of `size` bytes at `address` through.
+    @inline(__always)
+    static func hits(_ tag: UInt64, _ address: UInt64, _ size: UInt64) -> Bool {
+        address &+ (size &- 1) &+ tag < pageSize
+    }
+
+    /// The tag that nothing hits in the entry of `address`.
+    static func invalidTag(_ address: UInt64) -> UInt64 {
+        0 &- UInt64((index(address) ^ UInt(entriesPerBank / 2)) << 12)
+    }
+
+    /// Enters a page: `nil` for a kind of access that takes the slow path.
+    func fill(_ bank: UInt, page: UInt64, read: Bool, write: Bool, addend: UInt64) {
+        let entry = Self.entry(bank, page)
+        entry.addend = addend
+        entry.readTag = read ? 0 &- page : Self.invalidTag(page)
+        entry.writeTag = write ? 0 &- page : Self.invalidTag(page)
+        let number = unsafe (bank &- UInt(bitPattern: raw)) / UInt(Self.bankBytes)
+        let bit = number &* UInt(Self.entriesPerBank) &+ Self.index(page)
+        unsafe filled[Int(bit >> 6)] |= 1 << UInt64(bit & 63)
     }
 
     /// Drops the entries of the page at `address` in every bank.
     func invalidate(_ address: UInt64) {
-        let page = address & ~0xfff
+        let page = 0 &- (address & ~0xfff)
         for number in 0..<Self.bankCount {
-            let entry = unsafe Self.entry(bank(number), page)
-            if unsafe entry.pointee.readTag & ~0xfff == page { unsafe entry.pointee.readTag = 0 }
-            if unsafe entry.pointee.writeTag & ~0xfff == page { unsafe entry.pointee.writeTag = 0 }
+            let entry = Self.entry(bank(number), address)
+            if entry.readTag == page { entry.readTag = Self.invalidTag(address) }
+            if entry.writeTag == page { entry.writeTag = Self.invalidTag(address) }
         }
     }
 
@@ -62,29 +112,58 @@ import X86
     func invalidate(_ address: UInt64, span: UInt64) {
         if span == pageSize { return invalidate(address) }
         let mask = ~(span - 1)
-        for index in 0..<Int(Self.entriesPerBank) * Self.bankCount {
-            if unsafe (entries[index].readTag ^ address) & mask == 0 {
-                unsafe entries[index].readTag = 0
-            }
-            if unsafe (entries[index].writeTag ^ address) & mask == 0 {
-                unsafe entries[index].writeTag = 0
-            }
+        forEachFilled { entry, index in
+            let invalid = Self.invalidTag(index << 12)
+            if ((0 &- entry.readTag) ^ address) & mask == 0 { entry.readTag = invalid }
+            if ((0 &- entry.writeTag) ^ address) & mask == 0 { entry.writeTag = invalid }
         }
     }
 
     /// Makes writes to one host frame take the slow path.
     func forbidWrites(hostFrame: UInt64) {
-        for index in 0..<Int(Self.entriesPerBank) * Self.bankCount {
-            let tag = unsafe entries[index].writeTag
-            if tag != 0, unsafe (tag & ~0xfff) &+ entries[index].addend == hostFrame {
-                unsafe entries[index].writeTag = 0
+        forEachFilled { entry, index in
+            if entry.addend &- entry.writeTag == hostFrame {
+                entry.writeTag = Self.invalidTag(index << 12)
             }
         }
     }
 
-    /// Drops everything.
-    func removeAll() {
-        let count = Int(Self.entriesPerBank) * Self.bankCount
-        unsafe entries.update(repeating: Entry(), count: count)
+    /// Drops everything, in time for what there is.
+    func empty() {
+        forEachFilled { entry, index in
+            let invalid = Self.invalidTag(index << 12)
+            entry.readTag = invalid
+            entry.writeTag = invalid
+        }
+        for word in 0..<Self.bankCount * Self.entriesPerBank / 64 { unsafe filled[word] = 0 }
+    }
+
+    /// Sets every entry, whatever the memory holds.
+    private func removeAll() {
+        unsafe raw.initializeMemory(as: UInt8.self, repeating: 0, count: Self.byteCount)
+        for number in 0..<Self.bankCount {
+            for index in 0..<UInt(Self.entriesPerBank) {
+                let entry = Entry(bank(number), index)
+                entry.readTag = Self.invalidTag(UInt64(index) << 12)
+                entry.writeTag = entry.readTag
+            }
+        }
+    }
+
+    private var filled: UnsafeMutablePointer<UInt64> {
+        unsafe (raw + Self.bankCount * Self.bankBytes).assumingMemoryBound(to: UInt64.self)
+    }
+
+    @inline(__always)
+    private func forEachFilled(_ body: (Entry, UInt64) -> Void) {
+        for word in 0..<Self.bankCount * Self.entriesPerBank / 64 {
+            var bits = unsafe filled[word]
+            while bits != 0 {
+                let number = word * 64 + bits.trailingZeroBitCount
+                let index = number % Self.entriesPerBank
+                body(Entry(bank(number / Self.entriesPerBank), UInt(index)), UInt64(index))
+                bits &= bits &- 1
+            }
+        }
     }
 }

@@ -10,9 +10,8 @@ import X86
 /// *Approach.* Instructions name operations of the architecture
 /// (`TranslationCaches+Operations.swift`), each of which states its rule once; which caches there
 /// are, and what goes beside what must go, is the `Hardware`'s. The software TLB and the lookups of
-/// decoded blocks hold nothing that is not in the TLB, with one exception: a block that was
-/// entered goes on being found when a full TLB evicts the translation of its
-/// page, until an operation drops it.
+/// decoded blocks hold nothing that is not in the TLB: so how much they hold, and which engine asks
+/// them, is in no count.
 ///
 /// *Example.* MOV to CR3: `caches.rootLoaded(pcid: processor.currentPCID, flushes: true)`.
 final class TranslationCaches {
@@ -21,7 +20,7 @@ final class TranslationCaches {
     let speculates: Bool
     /// `Erratum.cachedNotAccessed`.
     let leavesAccessedClear: Bool
-    let software = SoftwareTLB()
+    let software: SoftwareTLB
     let structures: StructureCache?
     private let tlb: ModelledTLB
     /// In place of `tlb`, where nothing is evicted.
@@ -33,8 +32,11 @@ final class TranslationCaches {
     private let cachesParts: Bool
 
     /// - Parameter index: the processor's number, so that two evict different things.
-    init(_ hardware: Hardware, core: Core, blocks: BlockCache, index: Int) {
+    init(
+        _ hardware: Hardware, core: Core, software: SoftwareTLB, blocks: BlockCache, index: Int
+    ) {
         self.hardware = hardware
+        self.software = software
         speculates = hardware.speculates
         leavesAccessedClear = hardware.errata.contains(.cachedNotAccessed)
         cachesParts = hardware.fragments || hardware.errata.contains(.invlpgOnePart)
@@ -52,8 +54,6 @@ final class TranslationCaches {
         }
         generator = SplitMix64(seed: seed ^ UInt64(truncatingIfNeeded: index) &<< 56)
     }
-
-    deinit { software.deallocate() }
 
     // MARK: Use
 
@@ -78,7 +78,7 @@ final class TranslationCaches {
             }
             if let gone = keeper.insert(address, pcid: pcid, translation) { forget(gone) }
         } else if let gone = tlb.insert(address, pcid: pcid, translation) {
-            software.invalidate(gone.address, span: gone.span)
+            forget(gone)
         }
         return translation
     }
@@ -87,14 +87,9 @@ final class TranslationCaches {
     /// virtual address. Nothing of the architecture is dropped. For changes of what the engine has
     /// worked into them: the mode's bits that bear on rights, and watched pages.
     func emptySoftware() {
-        // Tags carry 12 bits of generation: old ones could match again after a wrap.
-        if core.state.tlbGeneration == 0xfff {
-            software.removeAll()
-            core.state.tlbGeneration = 1
-        } else {
-            core.state.tlbGeneration &+= 1
-        }
+        software.empty()
         blocks.flushLookups()
+        core.leaveBlock()
     }
 
     // MARK: What operations drop
@@ -108,7 +103,7 @@ final class TranslationCaches {
             emptySoftware()
         } else {
             software.invalidate(address)
-            blocks.flushLookups(ofPage: address)
+            forgetCode(ofPage: address)
         }
     }
 
@@ -136,10 +131,17 @@ final class TranslationCaches {
     private func forget(_ gone: CachedPage) {
         software.invalidate(gone.address, span: gone.span)
         if gone.span == pageSize {
-            blocks.flushLookups(ofPage: gone.address)
+            forgetCode(ofPage: gone.address)
         } else {
             blocks.flushLookups()
+            core.leaveBlock()
         }
+    }
+
+    /// Blocks that follow one another in a page are not looked up again: so the running one is left
+    /// where its page may be concerned.
+    private func forgetCode(ofPage address: UInt64) {
+        if blocks.flushLookups(ofPage: address) { core.leaveBlock() }
     }
 }
 

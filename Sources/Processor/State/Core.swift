@@ -66,8 +66,12 @@ import X86
 
     /// Where the unowned reference to the processor lies.
     static var processorOffset: Int { (MemoryLayout<State>.size + 15) & ~15 }
+    /// Where the software TLB and the table of indirect jumps lie: generated code reaches them, and
+    /// the registers, from one base.
+    static var softwareTLBOffset: Int { (processorOffset + 16 + 63) & ~63 }
+    static var jumpTableOffset: Int { (softwareTLBOffset + SoftwareTLB.byteCount + 63) & ~63 }
     /// The bytes that a processor's state block takes.
-    static var byteCount: Int { processorOffset + 16 }
+    static var byteCount: Int { jumpTableOffset + JumpTable.byteCount }
 
     var is64: Bool { state.mode == .long64 }
     var isProtected: Bool { state.cr0 & CR0.protectionEnable != 0 }
@@ -83,7 +87,7 @@ import X86
     /// MSRs) or named to INVLPG and INVPCID: canonical in the widest form that the model has, be
     /// it in use or not.
     func isStorable(_ address: UInt64) -> Bool {
-        Self.isExtended(address, from: processor.model.has(.la57) ? 57 : 48)
+        Self.isExtended(address, from: processor.storableBits)
     }
 
     /// Whether all bits of an address from `bits` - 1 up are equal.

@@ -7,9 +7,10 @@ typealias Handler = @convention(c) (UInt, UInt) -> Int32
 struct Op {
     var handler: Handler
     /// The immediate, sign-extended as the instruction does; also the target of a direct branch
-    /// as a displacement from the block's start.
+    /// as a displacement from the start of the block's page.
     var immediate: UInt64 = 0
-    /// The memory operand's displacement; for RIP-relative ones from the block's start.
+    /// The memory operand's displacement; for RIP-relative ones from the
+    /// start of the block's page.
     var displacement: UInt64 = 0
     /// State offsets of the memory operand's base and index registers (`StateOffset.zero`: none).
     var base: UInt16 = StateOffset.zero
@@ -19,7 +20,7 @@ struct Op {
     /// State offsets of the first (destination) and second (source) register operand.
     var a: UInt16 = StateOffset.zero
     var b: UInt16 = StateOffset.zero
-    /// The distance of the next instruction from the block's start, in bytes.
+    /// The distance of the next instruction from the start of the block's page, in bytes.
     var nextOffset: UInt16 = 0
     /// What distinguishes instructions that share a handler: condition code, sub-operation, …
     var code: UInt16 = 0
@@ -95,6 +96,13 @@ enum OpPrefix {
     @inline(__always) var addressing: UInt8 { unsafe pointer.pointee.addressing }
     @inline(__always) var segment: SegmentRegister {
         SegmentRegister(rawValue: unsafe pointer.pointee.segment) ?? .ds
+    }
+    /// Whether the handler only raises an exception, whatever the encoding.
+    var isUndefined: Bool {
+        let handler = unsafe unsafeBitCast(pointer.pointee.handler, to: UInt.self)
+        let undefined = unsafe unsafeBitCast(Miscellaneous.undefined, to: UInt.self)
+        let tooLong = unsafe unsafeBitCast(Miscellaneous.tooLong, to: UInt.self)
+        return handler == undefined || handler == tooLong
     }
     @inline(__always) func has(_ prefix: UInt8) -> Bool {
         unsafe pointer.pointee.prefixes & prefix != 0

@@ -8,7 +8,7 @@ import X86
 /// ```
 ///  offset 0    registers[0…15]   RAX…R15
 ///         128  registers[16]     always zero: the base or index of an operand that has none
-///         136  registers[17]     the guest virtual RIP at which the running block starts
+///         136  registers[17]     the RIP of the start of the page that the running block is in
 /// ```
 @safe struct State {
     var registers = InlineArray<18, UInt64>(repeating: 0)
@@ -37,13 +37,28 @@ import X86
     /// The address of the running op.
     var currentOp: UInt = 0
 
+    // MARK: Translated code (Translator/)
+    /// How many instructions blocks that have not begun may still retire.
+    var remaining: UInt64 = 0
+    /// The retired count at which `remaining` is used up.
+    var runLimit: UInt64 = 0
+    /// Masks that generated code takes from memory: see `TranslatedMasks`.
+    var masks = TranslatedMasks()
+    /// Of the instructions that `remaining` was charged with, those that have not retired.
+    var undone: UInt64 = 0
+    /// A jump that wants to lead to another block's translation: where its distance lies (0: none),
+    /// and the block's machine address.
+    var chainSite: UInt64 = 0
+    var chainTarget: UInt64 = 0
+    /// What a call keeps while it pushes its return address.
+    var callHost: UInt64 = 0
+    var callTarget: UInt64 = 0
+
     // MARK: Memory path
     /// The bank of the software TLB for explicit accesses at the current CPL and EFLAGS.AC.
     var bank: UInt = 0
     /// The bank for supervisor accesses with AC clear: implicit supervisor accesses.
     var supervisorBank: UInt = 0
-    /// In the low 12 bits of every valid software-TLB tag; changed to flush.
-    var tlbGeneration: UInt64 = 1
 
     // MARK: Pending event of the running instruction
     var pending = PendingEvent.none
@@ -110,6 +125,8 @@ import X86
     // MARK: Events and debugging (System/)
     /// The event that is being delivered, kept while delivery needs the hypervisor.
     var latched = LatchedEvent()
+    /// The task that is being entered.
+    var taskEntry = TaskEntry()
     /// A double fault could not be delivered.
     var isShutDown = false
     /// When the running instruction is followed by a single-step trap.
@@ -120,6 +137,19 @@ import X86
     var randomState: UInt64 = 0
 
     init() {}
+}
+
+/// Constants for PEXT, which picks bits without touching flags.
+struct TranslatedMasks {
+    /// The bits of an address that choose an entry of the software TLB.
+    var entry = UInt64(SoftwareTLB.entriesPerBank - 1) << 12
+    /// Those above the offset in the page.
+    var page = ~UInt64(0xfff)
+    var sign = UInt64(1) << 63
+    var jump = JumpTable.mask
+    /// Of a shift's count.
+    var count = UInt64(31)
+    var wideCount = UInt64(63)
 }
 
 /// What an instruction left to be done instead of retiring.

@@ -254,17 +254,10 @@ extension Core {
         guard
             switchTask(
                 selector, cause: .interrupt, returnRIP: event.returnRIP, flags: outgoing,
-                external: event.external)
+                external: event.external, error: event.error)
         else { return false }
         if event.kind == .nonMaskable { state.nmiBlocked = true }
         state.stepRule = .none
-        guard let error = event.error else { return true }
-        // The new task is entered already: a failure here is its own fault, at its first
-        // instruction.
-        var stack = StackView(self, error: event.external)
-        if stack.push(UInt64(error), state.taskRegister.type & 8 != 0 ? 4 : 2) {
-            setStackPointer(stack.pointer)
-        }
         return true
     }
 }

@@ -58,8 +58,12 @@ struct LatchedEvent {
 
 /// Getting events to the guest.
 extension Processor {
-    /// Whether an event waits for its delivery to be tried again.
-    var hasLatchedDelivery: Bool { core.state.latched.isValid }
+    /// Whether the delivery of an event, or a task switch, has begun and waits to be gone on with at
+    /// the next entry: the processor is not between two instructions, though it may have retired as
+    /// many as it was to.
+    public var isDeliveringEvent: Bool {
+        core.state.latched.isValid || core.state.taskEntry.isPending
+    }
 
     /// Delivers the pending exception or the latched event, escalating to double and triple faults.
     ///

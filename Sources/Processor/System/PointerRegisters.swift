@@ -9,6 +9,15 @@ extension Processor {
     ///   reserved bit set, or an exit. Nothing is loaded then.
     func loadPointers(cr3: UInt64, form: PagingForm?) -> Bool? {
         guard form == .pae else { return false }
+        guard let loaded = readPointers(cr3: cr3) else { return nil }
+        core.state.pointers = loaded
+        return true
+    }
+
+    /// Reads what the pointers are to be where `cr3` points, for an operation that may yet fault
+    /// before they are loaded.
+    /// - Returns: nil after raising #GP(0), where a present one has a reserved bit set, or an exit.
+    func readPointers(cr3: UInt64) -> SIMD4<UInt64>? {
         var machine = cr3 & PagingForm.pae.rootMask
         switch control.paging {
         case .guest: break
@@ -27,8 +36,7 @@ extension Processor {
             _ = core.generalProtection()
             return nil
         }
-        core.state.pointers = loaded
-        return true
+        return loaded
     }
 
     /// Whether none of four pointers is present and has a reserved bit set.

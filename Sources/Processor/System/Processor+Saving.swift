@@ -65,6 +65,8 @@ extension Processor {
         writer.put(latched.event.kind.rawValue)
         writer.put(optional: latched.event.error)
         writer.put(latched.event.returnRIP)
+        writer.put(core.state.taskEntry.next.rawValue)
+        writer.put(optional: core.state.taskEntry.error)
         writer.put(optional: control.injection?.error.rawValue)
         writer.put(optional: control.injection?.address.rawValue)
         writer.put(interruptRequested)
@@ -196,6 +198,11 @@ extension Processor {
         core.state.latched.event.kind = kind
         core.state.latched.event.error = try reader.optional("error code of an event")
         core.state.latched.event.returnRIP = try reader.get("return address of an event")
+        guard let step = TaskEntry.Step(rawValue: try reader.get("step of a task switch")) else {
+            throw .badValue("step of a task switch")
+        }
+        core.state.taskEntry.next = step
+        core.state.taskEntry.error = try reader.optional("error code for a new task")
         let error: UInt32? = try reader.optional("error code of a page fault")
         let address: UInt64? = try reader.optional("address of a page fault")
         guard (error == nil) == (address == nil) else { throw .badValue("page fault") }

@@ -23,15 +23,17 @@ private struct TaskLayout {
 extension Core {
     /// Switches to the task whose TSS `selector` names (SDM Vol. 3A §7.3). Not in IA-32e mode.
     ///
-    /// Until both TSSs have been found accessible nothing changes. Faults in loading the new
-    /// task's segments are the new task's: it is entered, and faults at its first instruction.
+    /// Until both TSSs have been found accessible nothing of the processor's state changes, and
+    /// the switch can be made again. Then the new task is entered, and its segments are loaded:
+    /// faults there are its own, at its first instruction (`TaskEntry`).
     /// - Parameters:
     ///   - returnRIP: where the old task goes on.
     ///   - flags: the old task's EFLAGS to save.
+    ///   - error: the code that the new task finds on its stack.
     /// - Returns: false after raising a fault in the old task.
     func switchTask(
         _ selector: UInt16, cause: TaskSwitchCause, returnRIP: UInt64, flags: UInt64,
-        external: UInt32
+        external: UInt32, error: UInt32? = nil
     ) -> Bool {
         let isReturn = cause == .interruptReturn
         let wrong: ExceptionVector = isReturn ? .invalidTSS : .generalProtection
@@ -52,11 +54,14 @@ extension Core {
         guard target.limit >= layout.minimumLimit else {
             return failed(fault(.invalidTSS, selector, external))
         }
-        guard let new = readTask(target, layout), touchDescriptors(new) else { return false }
+        guard let new = readTask(target, layout) else { return false }
         let old = state.taskRegister
-        if changesRoot(new, layout) {
-            let form = PagingForm(cr0: state.cr0, cr4: state.cr4, efer: state.efer)
-            guard processor.loadPointers(cr3: new.root, form: form) != nil else { return false }
+        // They count from when the task is entered: the old TSS is still to be written.
+        var pointers: SIMD4<UInt64>?
+        let form = PagingForm(cr0: state.cr0, cr4: state.cr4, efer: state.efer)
+        if changesRoot(new, layout), form == .pae {
+            pointers = processor.readPointers(cr3: new.root)
+            if pointers == nil { return false }
         }
         let savedFlags = isReturn ? flags & ~RFLAGS.nestedTask : flags
         guard saveTask(old, returnRIP, savedFlags) else { return false }
@@ -69,7 +74,9 @@ extension Core {
             guard writeSystem(oldSelector, linear: target.base) else { return false }
         }
         if !isReturn, !setBusy(selector, true) { return false }
-        enterTask(new, target, selector, layout, isNested: isNested)
+        enterTask(new, target, selector, layout, pointers: pointers, isNested: isNested)
+        state.taskEntry.error = error
+        continueTaskEntry()
         return true
     }
 
@@ -124,24 +131,6 @@ extension Core {
         return image
     }
 
-    /// Makes sure that the new task's descriptors are accessible to the hypervisor's tables: once
-    /// the task is entered, the switch cannot be made again.
-    /// - Returns: false after an exit. Exceptions are met again, and reported, in the new task.
-    private func touchDescriptors(_ new: TaskImage) -> Bool {
-        for number in 0..<7 {
-            let selector = number < 6 ? new.selectors[number] : new.localTable
-            guard selector & 0xfffc != 0, selector & 4 == 0,
-                let address = descriptorAddress(selector)
-            else { continue }
-            if let type = readSystem(UInt8.self, linear: address &+ 5) {
-                _ = writeSystem(type, linear: address &+ 5)
-            }
-            if state.pending == .faultExit { return false }
-            state.pending = .none
-        }
-        return true
-    }
-
     private func saveTask(_ old: Segment, _ rip: UInt64, _ flags: UInt64) -> Bool {
         let layout = TaskLayout(isWide: old.type & 8 != 0)
         func store(_ value: UInt64, _ offset: UInt64) -> Bool {
@@ -172,17 +161,14 @@ extension Core {
         return writeSystem(busy ? type | 2 : type & ~2, linear: address &+ 5)
     }
 
+    /// Commits the switch: from here on everything is the new task's.
     private func enterTask(
         _ new: TaskImage, _ target: Descriptor, _ selector: UInt16, _ layout: TaskLayout,
-        isNested: Bool
+        pointers: SIMD4<UInt64>?, isNested: Bool
     ) {
-        let external: UInt32 = 0
         state.taskRegister = target.segment(selector)
         state.taskRegister.attributes = target.attributes | 2
         state.cr0 |= CR0.taskSwitched
-        if changesRoot(new, layout) {
-            ControlRegisters.loadRoot(self, new.root, flushes: true)
-        }
         for number in 0..<8 { self[UInt16(number) &* 8] = new.general[number] }
         let flags = new.flags | (isNested ? RFLAGS.nestedTask : 0)
         setFlags(layout.isWide ? flags : flags & 0xffff)
@@ -190,78 +176,18 @@ extension Core {
         state.dr7 &= ~DebugControl.localEnables
         state.rip = new.rip
         if new.trapsOnEntry { state.debugConditions |= DebugStatus.taskSwitch }
-        leaveBlock()
         for number in 0..<6 { state.segments[number] = .null(new.selectors[number]) }
         state.ldtr = .null(new.localTable)
-        if new.flags & RFLAGS.virtual8086 != 0 && layout.isWide {
-            updateMode()
-            for number in 0..<6 as Range<UInt8> {
-                guard let register = SegmentRegister(rawValue: number) else { continue }
-                loadParagraph(register, new.selectors[Int(number)])
-            }
-            _ = loadLocalTable(new.localTable, external)
-            return
-        }
-        loadTaskSegments(new, external)
-    }
-
-    /// Loads LDTR and the segment registers of a task that has been entered.
-    private func loadTaskSegments(_ new: TaskImage, _ external: UInt32) {
-        guard loadLocalTable(new.localTable, external) else { return }
-        let codeSelector = new.selectors[Int(SegmentRegister.cs.rawValue)]
-        guard codeSelector & 0xfffc != 0 else {
-            _ = raise(.invalidTSS, error: external)
-            return
-        }
-        guard let code = readDescriptor(codeSelector, .invalidTSS, external: external) else {
-            return
-        }
-        let level = UInt8(truncatingIfNeeded: codeSelector) & 3
-        guard code.isCode, code.isConforming ? code.dpl <= level : code.dpl == level else {
-            _ = fault(.invalidTSS, codeSelector, external)
-            return
-        }
-        guard code.isPresent else {
-            _ = fault(.segmentNotPresent, codeSelector, external)
-            return
-        }
-        guard markAccessed(codeSelector, code) else { return }
-        enterCode(code, codeSelector, level: level, rip: new.rip)
-        let stackSelector = new.selectors[Int(SegmentRegister.ss.rawValue)]
-        guard
-            let stack = SegmentLoading.stack(
-                self, stackSelector, level: level, vector: .invalidTSS, external: external)
-        else { return }
-        self[.ss] = stack
-        for register in [SegmentRegister.ds, .es, .fs, .gs] {
-            let selector = new.selectors[Int(register.rawValue)]
-            guard SegmentLoading.load(self, register, selector) else {
-                // A wrong selector in a TSS is #TS, not #GP.
-                if state.pending == .exception,
-                    state.pendingVector == ExceptionVector.generalProtection.rawValue
-                {
-                    state.pendingVector = ExceptionVector.invalidTSS.rawValue
-                }
-                return
+        updateMode()
+        if isVirtual8086 {
+            for register in SegmentRegister.allCases {
+                loadParagraph(register, self[register].selector)
             }
         }
-        guard new.rip <= UInt64(code.limit) else {
-            _ = generalProtection(external)
-            return
+        state.taskEntry = TaskEntry(next: .localTable)
+        if let pointers { state.pointers = pointers }
+        if changesRoot(new, layout) {
+            ControlRegisters.loadRoot(self, new.root, flushes: true)
         }
-    }
-
-    private func loadLocalTable(_ selector: UInt16, _ external: UInt32) -> Bool {
-        guard selector & 0xfffc != 0 else { return true }
-        guard selector & 4 == 0, let address = descriptorAddress(selector) else {
-            return failed(fault(.invalidTSS, selector, external))
-        }
-        guard let low = readSystem(UInt64.self, linear: address) else { return false }
-        let table = Descriptor(low: low)
-        guard table.isSystem, table.systemType == 2, table.isPresent else {
-            return failed(fault(.invalidTSS, selector, external))
-        }
-        state.ldtr = table.segment(selector)
-        return true
     }
 }

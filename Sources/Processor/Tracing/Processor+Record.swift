@@ -39,6 +39,9 @@ extension Processor {
     /// Records waiting for the hypervisor.
     public var tracePending: UInt64 { traceProducer &- control.trace.consumer }
 
+    /// Whether there are any, and the facility is on.
+    package var hasPendingRecords: Bool { control.trace.isEnabled && tracePending != 0 }
+
     /// What a write to `machine` through the translation owes.
     ///
     /// The frame map is looked at whenever a translation comes to be used for a page, one 4 KiB

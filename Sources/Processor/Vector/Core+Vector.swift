@@ -83,10 +83,9 @@ extension Core {
     /// Writes 16 bytes, all or (after a fault) none.
     @inline(__always)
     func write16(_ low: UInt64, _ high: UInt64, linear address: UInt64) -> Bool {
-        let entry = unsafe SoftwareTLB.entry(state.bank, address)
-        let wanted = ((address &+ 15) & ~0xfff) | state.tlbGeneration
-        if unsafe entry.pointee.writeTag == wanted {
-            let pointer = unsafe host(address &+ entry.pointee.addend)
+        let entry = SoftwareTLB.entry(state.bank, address)
+        if SoftwareTLB.hits(entry.writeTag, address, 16) {
+            let pointer = unsafe host(address &+ entry.addend)
             unsafe pointer.storeBytes(of: low, as: UInt64.self)
             unsafe pointer.storeBytes(of: high, toByteOffset: 8, as: UInt64.self)
             return true

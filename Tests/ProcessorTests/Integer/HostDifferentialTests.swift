@@ -187,7 +187,8 @@ import X86
                 }
                 machine.processor[.rsi] = BareMachine.data
                 machine.processor.flags = state[16] & ~RFLAGS.interruptEnable
-                let exit = machine.run(code, count: 1)
+                // A jump to the next instruction ends the block, so that it is run as a whole.
+                let exit = machine.run(code + [0xeb, 0], count: 2)
                 state[6] = UInt64(UInt(bitPattern: scratch))
                 let before = state
                 stub.run(code, &state)
@@ -229,7 +230,7 @@ import X86
     }
 
     /// Values at the edges as often as random ones.
-    private func interesting(_ generator: inout SeededGenerator) -> UInt64 {
+    func interesting(_ generator: inout SeededGenerator) -> UInt64 {
         let edges: [UInt64] = [
             0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fff_ffff, 0x8000_0000,
             0xffff_ffff, 0x7fff_ffff_ffff_ffff, 0x8000_0000_0000_0000, .max,
@@ -239,7 +240,7 @@ import X86
     }
 
     /// The bytes of one instance; nil where the combination has no defined result.
-    private func encode(
+    func encode(
         _ template: Template, _ generator: inout SeededGenerator
     ) -> (code: [UInt8], width: Int, count: UInt8?)? {
         var width = 32

@@ -36,6 +36,7 @@ final class FormMachine {
         memory = try MachineMemory(guestBytes: guestBytes, hypervisorBytes: hypervisorBytes)
         base = memory.guestBase
         processor = Processor(memory: memory, platform: platform, model: model, index: 0)
+        TestEngine.apply(to: processor)
         setTables()
         setDescriptors()
         var registers = BootRegisters()

@@ -192,6 +192,79 @@ import X86
         }
     }
 
+    /// A machine with pointers at 0xb000, and others at 0xb020 for the second task, which runs HLT
+    /// at 0x40000 with its DS; and code that enters PAE paging and executes `more`.
+    private func twoTasks(dataSelector: UInt16 = SystemMachine.data0, _ more: [UInt8]) throws
+        -> (machine: SystemMachine, code: [UInt8])
+    {
+        let machine = try SystemMachine(.protected)
+        let second: UInt64 = 0x9000
+        machine.store(0x3001 as UInt64, at: 0xb000)
+        machine.store(0xc001 as UInt64, at: 0xb020)
+        // The second directory has 0x600000 where the first has 0x400000.
+        for (page, frame) in [0, 1, 3, 3].enumerated() {
+            machine.store(UInt64(frame) << 21 | 0x87, at: 0xc000 + UInt64(page) * 8)
+        }
+        machine.store(
+            0x0000_8900_0000_0067 | second << 16,
+            at: SystemMachine.gdt + UInt64(SystemMachine.secondTask))
+        machine.store(0xb020 as UInt32, at: second + 28)
+        machine.store(0x40000 as UInt32, at: second + 32)
+        machine.store(UInt32(2), at: second + 36)
+        machine.store(UInt32(0x85000), at: second + 56)
+        for (slot, selector) in [
+            SystemMachine.data0, SystemMachine.code32, SystemMachine.data0, dataSelector,
+        ].enumerated() {
+            machine.store(UInt32(selector), at: second + 72 + UInt64(slot) * 4)
+        }
+        machine.store(UInt8(0xf4), at: 0x40000)
+        machine.store(UInt8(0x8b), at: SystemMachine.gdt + UInt64(SystemMachine.task) + 5)
+        // mov eax, 0xb000; mov cr3, eax; mov eax, PAE; mov cr4, eax; mov eax, cr0;
+        // or eax, PG; mov cr0, eax
+        let enter: [UInt8] =
+            [0xb8] + bytes(0xb000 as UInt32) + [0x0f, 0x22, 0xd8, 0xb8, 0x20, 0, 0, 0]
+            + [0x0f, 0x22, 0xe0, 0x0f, 0x20, 0xc0, 0x0d, 0, 0, 0, 0x80, 0x0f, 0x22, 0xc0]
+        return (machine, enter + more)
+    }
+
+    @Test("a task switch saves the old task through its own pointers, not through the new ones")
+    func taskSwitchSaves() throws {
+        // mov ax, 0x30; ltr ax; jmp 0x80:0
+        let (machine, code) = try twoTasks(
+            [0x66, 0xb8, 0x30, 0, 0x0f, 0x00, 0xd8, 0xea, 0, 0, 0, 0, 0x80, 0])
+        machine.store(
+            0x0000_8940_0000_0067 as UInt64, at: SystemMachine.gdt + UInt64(SystemMachine.task))
+        machine.run(code)
+        #expect(machine.processor.rip == 0x40001)
+        #expect(machine.processor.pointers == [0xc001, 0, 0, 0])
+        let saved = UInt32(SystemMachine.code) + UInt32(code.count)
+        #expect(try machine.load(UInt32.self, at: 0x40_0020) == saved)
+        #expect(try machine.load(UInt32.self, at: 0x60_0020) == 0)
+    }
+
+    @Test("an exception in a task that was switched to comes after the exit for its CR3")
+    func taskSwitchExits() throws {
+        for isGate in [false, true] {
+            // jmp 0x80:0, or int 0x20 through a task gate
+            let (machine, code) = try twoTasks(
+                dataSelector: SystemMachine.absent,
+                isGate ? [0xcd, 0x20] : [0xea, 0, 0, 0, 0, 0x80, 0])
+            machine.store(
+                0x0000_8500_0080_0000 as UInt64, at: SystemMachine.idt + 0x20 * 8)
+            machine.processor.control.exitsOnPagingOperations = true
+            var exits = [machine.run(code)]
+            while exits.count < 10, exits.last != .halted {
+                if case .rootLoaded = exits.last, machine.processor.cr3 == 0xb020 {
+                    #expect(machine.processor.rip == 0x40000, "nothing was delivered yet")
+                }
+                exits.append(machine.proceed())
+            }
+            #expect(exits.suffix(2) == [.rootLoaded(flushed: true), .halted])
+            #expect(machine.haltedVector == 11)
+            #expect(machine.processor.cr3 == 0xb020)
+        }
+    }
+
     // MARK: 5 levels
 
     private let deep = Result { try ProcessorModel(parsing: "penumbra-v2,+la57") }

@@ -92,6 +92,7 @@ final class SystemMachine {
         processor = Processor(
             memory: memory, platform: platform, model: model, index: 0, hardware: hardware)
         platform.processor = processor
+        TestEngine.apply(to: processor)
         memory.store(UInt64(0x2007), at: MachineAddress(0x1000))
         memory.store(UInt64(0x3007), at: MachineAddress(0x2000))
         for page in 0..<4 as Range<UInt64> {

@@ -99,7 +99,7 @@ import VirtualMachine
 
     @Test(
         "processors that start, interrupt each other, halt and reset may be saved anywhere",
-        arguments: [1, 2, 4])
+        arguments: [2, 3, 4])
     func everywhere(processors: Int) throws {
         let kernel = try SmallKernel.write(StartupGuest.code)
         defer { unsafe unlink(kernel) }
@@ -181,7 +181,12 @@ import VirtualMachine
         #expect(whole.outcome == .debugExit(status: 0xb5))
         let (machine, console) = try bench.boot(before)
         // The machine looks at its console within long instructions, and there it is paused.
-        console.onPoll = { [flag = machine.pauseFlag] in flag.requestStop() }
+        // Each run begins with such a look, which is not counted.
+        var polls = 0
+        console.onPoll = { [flag = machine.pauseFlag] in
+            polls += 1
+            if polls & 1 == 0 { flag.requestStop() }
+        }
         var within: [String] = []
         while machine.run() == .paused {
             let name = "\(within.count)"

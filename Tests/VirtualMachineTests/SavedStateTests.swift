@@ -64,15 +64,18 @@ import X86
                     "debugConditions", "star", "longSTAR", "compatibilitySTAR",
                     "systemCallFlagMask", "kernelGSBase", "sysenterCS", "sysenterESP",
                     "sysenterEIP", "pat", "tscAux", "tscOffset", "tscAdjust", "miscEnable",
-                    "speculationControl", "latched", "isShutDown", "stepRule", "resumeFlagLoaded",
-                    "randomState",
+                    "speculationControl", "latched", "taskEntry", "isShutDown", "stepRule",
+                    "resumeFlagLoaded", "randomState",
                 ],
                 others: [
                     // Of the running block or instruction.
                     "blockEnd", "blockStart", "currentOp", "pending", "pendingVector",
                     "pendingError", "pendingAddress", "pendingNonCanonical", "pendingExit",
                     // Of the software TLB, which starts empty.
-                    "bank", "supervisorBank", "tlbGeneration",
+                    "bank", "supervisorBank",
+                    // Translated code's, within one run.
+                    "remaining", "runLimit", "masks", "undone", "chainSite", "chainTarget",
+                    "callHost", "callTarget",
                     // From CR0, EFER, CS and EFLAGS.
                     "mode",
                     // The host's.
@@ -88,10 +91,11 @@ import X86
                 others: [
                     // Fixed or wiring.
                     "model", "index", "memory", "platform", "stateBlock", "codeWatch",
+                    "storableBits", "usesBeforeTranslation", "translationAssembler",
                     // Caches.
                     "blocks", "caches",
                     // The hypervisor's; what was completed is in memory.
-                    "completedWrites", "recentRecords", "lastConsumer",
+                    "recentRecords", "lastConsumer",
                     // Within one instruction.
                     "lastNote", "faultedAccess",
                     // The host's.
@@ -110,8 +114,8 @@ import X86
             Expected(
                 saved: ["configuration", "memory", "clock", "board", "processors", "tap", "turn"],
                 others: [
-                    "stopFlag", "pauseFlag", "pausePoint", "console", "hypervisor", "oracle",
-                    "retiredByOthers", "onLeniency",
+                    "stopFlag", "pauseFlag", "pausePoint", "stopRegion", "console", "hypervisor",
+                    "oracle", "retiredByOthers", "onLeniency", "series",
                 ]))
         Self.check(
             try Self.part(machine, "turn"),
@@ -133,7 +137,7 @@ import X86
                 others: [
                     // Free where a machine is restored.
                     "kernel", "initrd", "commandLine", "hardware", "technique", "rebootAllowed",
-                    "shadowMemoryBytes", "verification",
+                    "shadowMemoryBytes", "verification", "engine", "sampleInterval", "countsPlaces",
                 ]))
     }
 

@@ -1,0 +1,238 @@
+import CZydis
+import X86
+
+/// Translates one block of 64-bit code.
+///
+/// *Problem.* Do what the interpreter does with each op, to the bit and to the count, at the speed
+/// of the host.
+///
+/// *Approach.* Most integer instructions have the same opcode on the host: they are encoded again
+/// with host registers in place of the guest's (`GuestRegisters`) and, for an operand in memory, the
+/// host address that the software TLB gives (`BlockTranslator+Memory.swift`). Guest flags live in
+/// the host's; everything between instructions (lookups in the software TLB and in the table of
+/// jumps, charging a block's instructions) uses instructions that leave flags alone. So no flag is
+/// ever computed. What is not translated, and every access that misses the software TLB, calls the
+/// interpreter's handler for the whole instruction: faults, exits and side effects are the
+/// handler's, and are precise since registers are stored before the call.
+///
+/// *Caveats.* Flags that the architecture leaves undefined must be what the interpreter has: where
+/// the host's differ and something could see them, an instruction more sets them (`Fix`).
+struct BlockTranslator {
+    var assembler = Assembler()
+    let memory: TranslationMemory
+    let block: BlockRef
+    /// The software TLB's bank of the code's rights, below 3.
+    let bank: Int
+    let instructions: [Instruction]
+    /// For each instruction whether something may see the flags that it leaves.
+    let flagsSeen: [Bool]
+    /// Where the running instruction is in the block.
+    var index = 0
+    /// Jumps to code behind the block.
+    private var slowPaths: [SlowPath] = []
+    private var chains: [Chain] = []
+    private var crossings: [Crossing] = []
+    private var near = 0
+
+    /// Jumps to the handler's call for an instruction; it goes on at `resume`.
+    private struct SlowPath {
+        var jumps: [Int]
+        var index: Int
+        var resume: Int
+    }
+
+    /// A jump within the page that may be chained.
+    private struct Chain {
+        var site: Int
+        /// The target's distance from the start of the page.
+        var target: Int
+    }
+
+    /// A conditional jump out of the page.
+    private struct Crossing {
+        var site: Int
+        var index: Int
+    }
+
+    init(
+        _ memory: TranslationMemory, _ assembler: Assembler, _ block: BlockRef, bank: Int,
+        _ instructions: [Instruction]
+    ) {
+        self.memory = memory
+        self.assembler = assembler
+        self.block = block
+        self.bank = bank
+        self.instructions = instructions
+        flagsSeen = FlagUse.seen(instructions)
+    }
+
+    /// The op of an instruction of the block.
+    func op(_ index: Int) -> OpRef {
+        OpRef(block.ops &+ UInt(index) &* UInt(MemoryLayout<Op>.stride))
+    }
+
+    /// Translates the block.
+    /// - Returns: where `near` lies in the assembler's code.
+    mutating func translate() -> Int {
+        assembler.begin(at: memory.nextAddress)
+        prologue()
+        var ended = false
+        for index in instructions.indices {
+            self.index = index
+            ended = instruction(instructions[index], op(index))
+        }
+        if !ended { next() }
+        outOfLine()
+        return near
+    }
+
+    /// `leave`, `far` and the charge, as `TranslationMemory` describes them.
+    private mutating func prologue() {
+        let offset = Int32(truncatingIfNeeded: block.offset)
+        let first = GuestRegisters.first
+        assembler.load(first, StateField.pageRIP)
+        lea32(first, first, offset)
+        assembler.jump(to: memory.sharedCode.exit)
+        lea32(first, first, -offset)
+        assembler.store(first, StateField.pageRIP)
+        near = assembler.count
+        let count = Int32(instructions.count)
+        assembler.load(GuestRegisters.second, StateField.remaining)
+        assembler.lea(GuestRegisters.second, .at(GuestRegisters.second, -count))
+        assembler.extract(
+            GuestRegisters.scratch, GuestRegisters.second, mask: StateField.signMask)
+        let permitted = assembler.jumpIfRCXZero()
+        let distance = -(assembler.count + 2)
+        assembler.bytes(0xeb, UInt8(truncatingIfNeeded: distance))
+        assembler.bindShort(permitted)
+        assembler.store(GuestRegisters.second, StateField.remaining)
+    }
+
+    /// LEA with a displacement of 4 bytes whatever its value.
+    private mutating func lea32(_ to: UInt8, _ from: UInt8, _ displacement: Int32) {
+        let rex: UInt8 = 0x48 | (to >= 8 ? 4 : 0) | (from >= 8 ? 1 : 0)
+        assembler.bytes(rex, 0x8d, 0x80 | (to & 7) << 3 | from & 7)
+        assembler.imm32(displacement)
+    }
+
+    // MARK: Ways out of the block
+
+    /// Goes on at `offset` bytes from the start of the page, within it.
+    mutating func jumpWithinPage(_ offset: Int) {
+        chains.append(.init(site: assembler.jump(), target: offset))
+    }
+
+    mutating func jumpWithinPage(if condition: UInt8, _ offset: Int) {
+        chains.append(.init(site: assembler.jump(if: condition), target: offset))
+    }
+
+    /// Goes on out of the page if a condition holds.
+    mutating func jumpOut(if condition: UInt8) {
+        crossings.append(.init(site: assembler.jump(if: condition), index: index))
+    }
+
+    static func isInPage(_ offset: UInt64) -> Bool { offset < pageSize }
+
+    /// Goes on at the instruction behind the running one.
+    mutating func next() {
+        let offset = UInt64(op(index).nextOffset)
+        if Self.isInPage(offset) { return jumpWithinPage(Int(offset)) }
+        target(offset)
+        let miss = lookUpTarget()
+        jumpToFound()
+        assembler.bind(miss)
+        assembler.jump(to: memory.sharedCode.exit)
+    }
+
+    /// R10 := the RIP that is `displacement` from the start of the page.
+    mutating func target(_ displacement: UInt64) {
+        assembler.load(GuestRegisters.first, StateField.pageRIP)
+        assembler.lea(
+            GuestRegisters.first,
+            .at(GuestRegisters.first, Int32(truncatingIfNeeded: Int64(bitPattern: displacement))))
+    }
+
+    /// Looks the RIP in R10 up: R11 is the entry.
+    /// - Returns: a jump that is taken where it is not found.
+    mutating func lookUpTarget() -> Int {
+        let rip = GuestRegisters.first
+        let entry = GuestRegisters.second
+        assembler.rotate(entry, rip, by: 12)
+        assembler.lea(entry, .memory(base: entry, index: rip, scale: 0, displacement: 0))
+        assembler.extract(entry, entry, mask: StateField.jumpMask)
+        let table = Core.jumpTableOffset + bank * JumpTable.tableBytes
+        assembler.load(HostRegister.rcx, GuestRegisters.at(table + JumpTable.tags, index: entry))
+        assembler.lea(
+            HostRegister.rcx, .memory(base: HostRegister.rcx, index: rip, scale: 0, displacement: 0)
+        )
+        let found = assembler.jumpIfRCXZero()
+        let miss = assembler.jump()
+        assembler.bindShort(found)
+        return miss
+    }
+
+    /// The host address that `lookUpTarget` found.
+    var foundHost: HostOperand {
+        let table = Core.jumpTableOffset + bank * JumpTable.tableBytes
+        return GuestRegisters.at(table + JumpTable.hosts, index: GuestRegisters.second)
+    }
+
+    mutating func jumpToFound() { assembler.instruction(.group5, 4, foundHost, wide: false) }
+
+    // MARK: Handlers
+
+    /// Calls the handler of the running instruction.
+    mutating func callHandler() { callHandler(index) }
+
+    private mutating func callHandler(_ index: Int) {
+        assembler.constant(
+            GuestRegisters.first,
+            UInt64(block.ops) &+ UInt64(index * MemoryLayout<Op>.stride))
+        assembler.constant(GuestRegisters.second, UInt64(instructions.count - index))
+        let instruction = instructions[index]
+        let seesFlags =
+            instruction.touchesFlags || IntegerSelection.endsBlock(instruction.mnemonic)
+            || SystemSelection.endsBlock(instruction.mnemonic)
+        assembler.jump(
+            to: seesFlags ? memory.sharedCode.callWithFlags : memory.sharedCode.call, opcode: 0xe8)
+    }
+
+    /// The jumps given lead to a call of the running instruction's handler, after which the code
+    /// goes on here.
+    mutating func slowPath(_ jumps: [Int]) {
+        slowPaths.append(.init(jumps: jumps, index: index, resume: assembler.count))
+    }
+
+    // MARK: Behind the block
+
+    private mutating func outOfLine() {
+        for crossing in crossings {
+            assembler.bind(crossing.site)
+            index = crossing.index
+            target(op(index).immediate)
+            let miss = lookUpTarget()
+            jumpToFound()
+            // The handler jumps, which leaves; it does not come back here.
+            slowPaths.append(.init(jumps: [miss], index: index, resume: assembler.count))
+        }
+        for slow in slowPaths {
+            for jump in slow.jumps { assembler.bind(jump) }
+            callHandler(slow.index)
+            let back = assembler.jump()
+            assembler.bind(back, to: slow.resume)
+        }
+        let frame = block.machine & ~0xfff
+        for chain in chains {
+            if chain.target == Int(block.offset) {
+                assembler.bind(chain.site, to: near)
+                continue
+            }
+            assembler.bind(chain.site)
+            target(UInt64(chain.target))
+            let site = assembler.origin &+ UInt(chain.site) &- memory.base
+            assembler.constant(GuestRegisters.second, UInt64(site))
+            assembler.constant(GuestRegisters.scratch, frame | UInt64(chain.target))
+            assembler.jump(to: memory.sharedCode.exitToChain)
+        }
+    }
+}

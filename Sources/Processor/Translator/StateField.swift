@@ -1,0 +1,27 @@
+/// The state's fields that generated code names, as operands.
+enum StateField {
+    static let rip = operand(\.rip)
+    static let pageRIP = GuestRegisters.at(Int(StateOffset.blockRIP))
+    static let blockEnd = operand(\.blockEnd)
+    static let blockStart = operand(\.blockStart)
+    static let currentOp = operand(\.currentOp)
+    static let retired = operand(\.retired)
+    static let remaining = operand(\.remaining)
+    static let runLimit = operand(\.runLimit)
+    static let undone = operand(\.undone)
+    static let chainSite = operand(\.chainSite)
+    static let chainTarget = operand(\.chainTarget)
+    static let callHost = operand(\.callHost)
+    static let callTarget = operand(\.callTarget)
+    static let entryMask = operand(\.masks.entry)
+    static let pageMask = operand(\.masks.page)
+    static let signMask = operand(\.masks.sign)
+    static let jumpMask = operand(\.masks.jump)
+    static let countMask = operand(\.masks.count)
+    static let wideCountMask = operand(\.masks.wideCount)
+
+    private static func operand(_ field: PartialKeyPath<State>) -> HostOperand {
+        // Every field above is stored, so it has an offset.
+        GuestRegisters.at(MemoryLayout<State>.offset(of: field) ?? 0)
+    }
+}
