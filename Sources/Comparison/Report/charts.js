@@ -68,7 +68,10 @@ function picture(place, height, description) {
 
 /** A part of a picture that stands for a figure. */
 const mark = (attributes, tip, value) =>
-  draw("rect", { ...attributes, class: "mark", "data-tip": tip, "data-value": value });
+  draw("rect", {
+    ...attributes, class: attributes.width < 4 ? "mark thin" : "mark", "data-tip": tip,
+    "data-value": value,
+  });
 
 /**
  * Stacked bars. Rows have a `label`, a `note` for the bar's end, and `parts` with `label`, `value`,
@@ -135,7 +138,7 @@ function ticks(most) {
  * bar. A `limit` is a line with its `label` at a `value`.
  */
 function columnsOverRun(place, points, { description, unit, most, limit }) {
-  const [top, bottom, left, height] = [12, 22, 44, 120];
+  const [top, bottom, left, height] = [18, 22, 44, 120];
   const { svg, width } = picture(place, top + height + bottom, description);
   const [first, last] = [points[0].from, points.at(-1).to];
   const x = (instructions) => left + (instructions - first) / (last - first) * (width - left - 8);
@@ -150,7 +153,7 @@ function columnsOverRun(place, points, { description, unit, most, limit }) {
     svg.append(draw("text", {
       x: x(at), y: top + height + 16, class: "soft",
       "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle",
-    }, `${exact(Math.round(at / 1e5) / 10)}M`));
+    }, `${exact(Math.round(at / 1e5) / 10)}M${share === 0.5 ? " instructions" : ""}`));
   }
   for (const point of points) {
     let base = 0;
@@ -168,7 +171,7 @@ function columnsOverRun(place, points, { description, unit, most, limit }) {
   if (limit) {
     svg.append(draw("line", {
       x1: left, x2: width - 8, y1: y(limit.value), y2: y(limit.value), class: "limit",
-    }), draw("text", { x: width - 8, y: y(limit.value) - 3, "text-anchor": "end", class: "soft" },
+    }), draw("text", { x: width - 8, y: 11, "text-anchor": "end", class: "soft" },
       limit.label));
   }
 }

@@ -17,7 +17,7 @@ function showAgreement() {
     lines.push(...data.disagreements.map((difference) =>
       `Different: ${difference.workload} × ${difference.technique} did not do what `
       + `${difference.reference} did: ${difference.digest} in place of ${difference.referenceDigest}`));
-  } else {
+  } else if (finished.length) {
     lines.push(`All ${finished.length} finished runs agree: under every technique the guest executed `
       + "the same instructions, wrote the same output, and ended with the same registers and memory, "
       + "to the bit.");
@@ -52,7 +52,7 @@ function showSlowdown() {
         const value = cellOf(workload, technique)?.slowdown;
         if (value === undefined) return null;
         return [technique !== "bare" && value === best(workload) ? "best" : "",
-          heat(value) > 0.55 ? "strong" : ""].join(" ").trim() || null;
+          heat(value) > 0.85 ? "strong" : ""].join(" ").trim() || null;
       },
     })),
   ];
@@ -120,10 +120,10 @@ function showPrices() {
   byId("figures").replaceChildren(table([
     { key: "figure", title: "Figure", value: (row) => words(row.name) },
     { key: "cycles", title: "Cycles", falls: true, value: (row) => row.cycles },
-    { key: "given", title: "As given", style: () => "text", value: (row) => row.given },
-    { key: "state", title: "State", style: () => "text", value: (row) => row.state },
-    { key: "source", title: "Source", style: () => "wrap", value: (row) => row.source },
-    { key: "derivation", title: "Derivation", style: () => "wrap", value: (row) => row.derivation },
+    { key: "given", title: "As given", left: "left", value: (row) => row.given },
+    { key: "state", title: "State", left: "left", value: (row) => row.state },
+    { key: "source", title: "Source", left: "wrap", value: (row) => row.source },
+    { key: "derivation", title: "Derivation", left: "wrap", value: (row) => row.derivation },
   ], figures));
 }
 

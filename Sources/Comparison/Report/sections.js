@@ -175,7 +175,7 @@ function placesTable(cells, kind) {
         return make("div", {}, exact(number), bar);
       },
     })),
-    { key: "reasons", title: "for", style: () => "text",
+    { key: "reasons", title: "for", left: "left",
       value: (row) => Object.entries(row.reasons).sort((a, b) => b[1] - a[1])
         .slice(0, 3).map(([reason]) => words(reason)).join(", ") },
   ], shown);

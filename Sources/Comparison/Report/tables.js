@@ -2,13 +2,16 @@
 
 /**
  * A table. Columns have a `title`, and by row `value`, what they are sorted by, and `show`, its text
- * or element. `sorted` is the column and order to start with, `chosen` is told of a new one.
+ * or element; those with `left` stand at the left, by the class that it names. `sorted` is the column
+ * and order to start with, `chosen` is told of a new one.
  */
 function table(columns, rows, { sorted = {}, chosen = () => {}, caption } = {}) {
   const body = make("tbody");
   const heads = columns.map((column) => {
     const button = make("button", { type: "button", title: column.hint }, column.title);
-    const head = make("th", { scope: "col", "data-column": column.key }, button);
+    const head = make("th", {
+      scope: "col", class: column.left ? "left" : null, "data-column": column.key,
+    }, button);
     button.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort")
         ? head.getAttribute("aria-sort") === "ascending" : column.falls;
@@ -22,7 +25,7 @@ function table(columns, rows, { sorted = {}, chosen = () => {}, caption } = {}) 
       const value = column.value(row);
       const shown = column.show ? column.show(row) : value ?? "–";
       return make(index ? "td" : "th", {
-        scope: index ? null : "row", class: column.style?.(row) ?? null,
+        scope: index ? null : "row", class: column.left ?? column.style?.(row) ?? null,
         "data-column": column.key, "data-value": value,
       }, shown instanceof Node ? shown : typeof shown === "number" ? exact(shown) : shown);
     })),
@@ -56,7 +59,7 @@ function runColumns(withCounts) {
   const columns = [
     { key: "workload", title: "Workload", value: (cell) => cell.workload },
     {
-      key: "technique", title: "Technique", value: (cell) => cell.technique,
+      key: "technique", title: "Technique", left: "left", value: (cell) => cell.technique,
       hint: "The run's configuration in full is the note on each name",
       show: (cell) => make("span", { title: cell.facts?.technique }, cell.technique),
     },
