@@ -27,7 +27,8 @@ run: build  ## boot Debian's cloud kernel under traced shadow paging, let it wor
 shell: build  ## boot the same guest to an interactive shell (Ctrl-A X ends it)
 	@.build/release/penumbra run --clock host
 
-test: setup  ## build and run every test, optimized
+test:  ## build and run every test, optimized
+	@Scripts/setup.sh chromium
 	$(SWIFT) test $(BUILD) --disable-xctest
 
 verify: build  ## run Linux and the test kernel under every technique with --verify (half an hour)
