@@ -40,7 +40,7 @@ extension CommandLineTests {
             }.joined()
         }
 
-        @Test func `the table of runs has every figure of the comparison, and every count`() throws {
+        @Test func `the table has every figure of the comparison, and every count`() throws {
             let page = try page(of: sample, state: "counts=all")
             let (rows, cells) = (try page.rows("runs"), try cells(sample))
             #expect(rows.count == 6 && cells.count == 6)
