@@ -1,35 +1,39 @@
 // Charts: stacked bars, and columns over the run. Every mark tells its figure to the pointer, and to
 // the arrow keys where the chart has the focus. No colour is used alone: each goes with a texture.
 
-const colours = 9;
-const textures = [
-  [], ["dots"], ["M-1 7L7 -1M-1 1L1 -1M5 7L7 5"], ["M0 3H6M3 0V6"], [],
-  ["M0 1.5H6M0 4.5H6"], ["M-1 -1L7 7M5 -1L7 1M-1 5L1 7"], ["M3 0V6"], ["dots"],
-];
+// A paint is one of nine colours (those of Okabe and Ito, a light and a dark grey) with its texture.
+const textures = ["", "dots", "rising", "across down", "", "across", "falling", "down", ""];
 
-/** The paint of a series: Okabe and Ito's colours in turn, each with a texture. */
-function paint(index) {
-  const colour = index % colours;
-  const texture = (colour + Math.floor(index / colours)) % textures.length;
-  const id = `paint-${colour}-${texture}`;
-  if (!byId(id)) {
-    const pattern = draw("pattern", { id, width: 6, height: 6, patternUnits: "userSpaceOnUse" },
-      draw("rect", { width: 6, height: 6, class: `c${colour}` }));
-    for (const path of textures[texture]) {
-      pattern.append(path === "dots"
-        ? draw("circle", { cx: 2, cy: 2, r: 1, class: "dots" })
-        : draw("path", { d: path, class: "texture" }));
+/** The texture of a paint in a rectangle: a path, which prints as such. */
+function texture(paint, { x, y, width, height }) {
+  const [right, bottom] = [x + width, y + height];
+  const next = (from, step) => Math.ceil(from / step) * step;
+  const lines = [];
+  const line = (...ends) => lines.push(`M${ends.map((end) => end.toFixed(1)).join(" ")}`);
+  const kind = (name) => textures[paint].split(" ").includes(name);
+  if (kind("across")) for (let v = y + 2; v < bottom; v += 5) line(x, v, right, v);
+  if (kind("down")) for (let u = next(x, 5); u < right; u += 5) line(u, y, u, bottom);
+  if (kind("dots")) {
+    for (let u = next(x, 5); u + 1.5 < right; u += 5) {
+      for (let v = y + 2.5; v < bottom; v += 5) line(u, v, u + 1.5, v);
     }
-    byId("patterns").append(pattern);
   }
-  return `url(#${id})`;
+  if (kind("rising") || kind("falling")) {
+    const [start, sign] = kind("rising") ? [bottom, -1] : [y, 1];
+    for (let u = next(x - height, 6); u < right; u += 6) {
+      const [from, to] = [Math.max(0, x - u), Math.min(height, right - u)];
+      line(u + from, start + sign * from, u + to, start + sign * to);
+    }
+  }
+  return draw("path", { d: lines.join(""), class: "texture" });
 }
 
 /** What the paints mean. */
 function legend(kinds) {
   return make("div", { class: "legend" }, ...kinds.map((kind) =>
     make("span", {}, draw("svg", { width: 18, height: 14, "aria-hidden": "true" },
-      draw("rect", { width: 18, height: 14, fill: paint(kind.paint) })), kind.label)));
+      draw("rect", { width: 18, height: 14, class: `c${kind.paint}` }),
+      texture(kind.paint, { x: 0, y: 0, width: 18, height: 14 })), kind.label)));
 }
 
 /** An empty picture as wide as its place, whose marks the keys can go through. */
@@ -67,10 +71,10 @@ function picture(place, height, description) {
 }
 
 /** A part of a picture that stands for a figure. */
-const mark = (attributes, tip, value) =>
+const mark = (paint, attributes, tip, value) =>
   draw("rect", {
-    ...attributes, class: attributes.width < 4 ? "mark thin" : "mark", "data-tip": tip,
-    "data-value": value,
+    ...attributes, "data-tip": tip, "data-value": value,
+    class: `mark c${paint}${attributes.width < 4 ? " thin" : ""}`,
   });
 
 /**
@@ -97,10 +101,11 @@ function stackedBars(place, rows, { description, unit, shares = false, percents 
       const wide = part.value * scale;
       if (part.value <= 0) continue;
       const share = part.value / totals[index];
-      g.append(mark({ x, y, width: wide, height: 20, fill: paint(part.paint),
-        "data-part": part.key },
-      `${row.label}: ${part.label}\n${exact(part.value)} ${unit} (${percent(share)})`
-        + (part.more ? `\n${part.more}` : ""), part.value));
+      const place = { x, y, width: wide, height: 20 };
+      const tip = `${row.label}: ${part.label}\n${exact(part.value)} ${unit} (${percent(share)})`
+        + (part.more ? `\n${part.more}` : "");
+      g.append(mark(part.paint, { ...place, "data-part": part.key }, tip, part.value),
+        texture(part.paint, place));
       x += wide;
     }
     // Shares are told once for all neighbours of one paint.
@@ -115,7 +120,7 @@ function stackedBars(place, rows, { description, unit, shares = false, percents 
       if (wide > 38) {
         g.append(draw("text", {
           x: start + wide / 2, y: y + 14, "text-anchor": "middle", "aria-hidden": "true",
-          "pointer-events": "none", class: `inside on${row.parts[first].paint % colours}`,
+          "pointer-events": "none", class: `inside on${row.parts[first].paint}`,
         }, percent(value / totals[index])));
       }
       start += wide;
@@ -160,11 +165,14 @@ function columnsOverRun(place, points, { description, unit, most, limit }) {
     for (const part of point.parts) {
       if (part.value <= 0) continue;
       const [low, high] = [y(base), y(base + part.value)];
-      svg.append(mark({
+      const place = {
         x: x(point.from), width: Math.max(1, x(point.to) - x(point.from)), y: high,
-        height: low - high, fill: paint(part.paint),
-      }, `${part.label}: ${exact(part.value)} ${unit}\nto instruction ${exact(point.to)}`,
+        height: low - high,
+      };
+      svg.append(mark(part.paint, place, `${part.label}: ${exact(part.value)} ${unit}\nto instruction ${exact(point.to)}`,
       part.value));
+      // With one kind of column there is nothing to tell apart.
+      if (point.parts.length > 1) svg.append(texture(part.paint, place));
       base += part.value;
     }
   }

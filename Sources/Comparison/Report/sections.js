@@ -126,7 +126,8 @@ function showPlaces(place, cells) {
     cells.some((cell) => cell.places?.some((places) => places.kind === kind)));
   const kind = kinds.includes(state.places) ? state.places : kinds[0];
   figure(place, "places", "Where exits come from",
-    kind ? "Exits by the guest code, or the process, that caused them; the bar is to one scale."
+    kind ? "Exits by the guest code, or the process, that caused them, to one scale. Code that the symbols "
+      + "do not name, such as that of programs, has no function."
       : "The ledgers do not tell it: no run had exits, or none in a region that the guest marked.",
     (room) => {
       if (!kind) return;
