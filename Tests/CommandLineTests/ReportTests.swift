@@ -18,7 +18,7 @@ extension CommandLineTests {
         }
 
         /// Makes the report of a comparison, and opens it.
-        private func page(of comparison: Data, state: String = "") throws -> BrowserPage {
+        private func open(_ comparison: Data, state: String = "") throws -> BrowserPage {
             let json = try folder.file("comparison.json", Array(comparison))
             let result = try Program.run(
                 "report", json, "--output", folder.path("report.html"))
@@ -27,7 +27,7 @@ extension CommandLineTests {
             return try BrowserPage(folder.path("report.html"), state: state)
         }
 
-        private func cells(_ comparison: Data) throws -> [Object] {
+        private func runs(of comparison: Data) throws -> [Object] {
             let object = try JSONSerialization.jsonObject(with: comparison) as? Object
             return try #require(object?["cells"] as? [Object])
         }
@@ -41,8 +41,8 @@ extension CommandLineTests {
         }
 
         @Test func `the table has every figure of the comparison, and every count`() throws {
-            let page = try page(of: sample, state: "counts=all")
-            let (rows, cells) = (try page.rows("runs"), try cells(sample))
+            let page = try open(sample, state: "counts=all")
+            let (rows, cells) = (try page.rows("runs"), try runs(of: sample))
             #expect(rows.count == 6 && cells.count == 6)
             for (row, cell) in zip(rows, cells) {
                 #expect(row["workload"]?.text == cell["workload"] as? String)
@@ -75,7 +75,7 @@ extension CommandLineTests {
         }
 
         @Test func `bars are as long as the comparison's figures say`() throws {
-            let page = try page(of: sample)
+            let page = try open(sample)
             var scales: [String: [Double]] = [:]
             /// Checks a chart's bar: its parts' figures, and collects their scale.
             func check(_ id: String, _ technique: String, _ expected: [String: Int]) throws {
@@ -93,7 +93,7 @@ extension CommandLineTests {
                     scales[id, default: []].append(width / value)
                 }
             }
-            for cell in try cells(sample) {
+            for cell in try runs(of: sample) {
                 let technique = try #require(cell["technique"] as? String)
                 let price = try #require(cell["price"] as? Object)
                 var (items, groups): ([String: Int], [String: Int]) = ([:], [:])
@@ -125,10 +125,10 @@ extension CommandLineTests {
         }
 
         @Test func `charts over the run have a column for each point of the series`() throws {
-            let page = try page(of: sample)
+            let page = try open(sample)
             for (id, column) in [("buffer", 1), ("shadow", 2)] {
                 let charts = try page.element(id).all("svg", ["role": "img"])
-                let expected = try cells(sample).map { cell in
+                let expected = try runs(of: sample).map { cell in
                     let series = try #require(cell["series"] as? Object)
                     return try #require(series["points"] as? [[Int]])
                         .map { $0[column] }.filter { $0 > 0 }
@@ -151,9 +151,9 @@ extension CommandLineTests {
         @Test(arguments: ["ascending", "descending"])
         func `tables are sorted as the address says`(order: String) throws {
             for column in ["cycles", "technique"] {
-                let page = try page(of: sample, state: "sort=\(column)&order=\(order)")
+                let page = try open(sample, state: "sort=\(column)&order=\(order)")
                 let shown = try page.rows("runs").compactMap { $0["technique"]?.text }
-                let cells = try cells(sample)
+                let cells = try runs(of: sample)
                 let sorted = try cells.sorted { a, b in
                     let cycles = try [a, b].map {
                         try #require(($0["price"] as? Object)?["cycles"] as? Int)
@@ -168,7 +168,7 @@ extension CommandLineTests {
         }
 
         @Test func `the address chooses the filter and the theme`() throws {
-            let page = try page(of: sample, state: "filter=tra&theme=dark")
+            let page = try open(sample, state: "filter=tra&theme=dark")
             #expect(
                 try page.rows("runs").compactMap { $0["technique"]?.text } == ["trap", "traced"])
             #expect(page.root.all("html").first?["data-theme"] == "dark")
@@ -180,7 +180,7 @@ extension CommandLineTests {
             var object = try #require(
                 try JSONSerialization.jsonObject(with: sample) as? Object)
             object["workloads"] = [name]
-            var renamed = try cells(sample).map { cell in
+            var renamed = try runs(of: sample).map { cell in
                 var cell = cell
                 cell["workload"] = name
                 let places = (cell["places"] as? [Object] ?? []).map { places in
@@ -196,7 +196,7 @@ extension CommandLineTests {
             renamed[5]["status"] = "failed"
             renamed[5]["problem"] = name
             object["cells"] = renamed
-            let page = try page(of: JSONSerialization.data(withJSONObject: object))
+            let page = try open(JSONSerialization.data(withJSONObject: object))
             #expect(page.root.all("img").isEmpty)
             #expect(page.root.all("script").count == 2)
             #expect(page.root.all("title").first?.text == "Penumbra: comparison")
@@ -207,7 +207,7 @@ extension CommandLineTests {
         }
 
         @Test func `the page loads nothing and lets no other script execute`() throws {
-            let page = try page(of: sample)
+            let page = try open(sample)
             #expect(page.root.all().allSatisfy { $0["src"] == nil })
             #expect(page.root.all("link").isEmpty)
             let policy = page.root.all(
