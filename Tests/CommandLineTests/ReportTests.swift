@@ -206,6 +206,39 @@ extension CommandLineTests {
             #expect(try page.element("agreement").text.contains("agile: \(name)"))
         }
 
+        @Test func `what failed, was not run or differs is said first, and in the tables`() throws {
+            var object = try #require(
+                try JSONSerialization.jsonObject(with: sample) as? Object)
+            var cells = try runs(of: sample)
+            for (index, status) in [(1, "failed"), (2, "missing")] {
+                cells[index] = cells[index].filter {
+                    ["workload", "technique", "identity"].contains($0.key)
+                }
+                cells[index]["status"] = status
+            }
+            cells[1]["problem"] = "a triple fault"
+            object["cells"] = cells
+            object["disagreements"] = [
+                [
+                    "workload": "fork 20", "reference": "bare", "technique": "agile",
+                    "referenceDigest": "one digest", "digest": "another",
+                ]
+            ]
+            let page = try open(JSONSerialization.data(withJSONObject: object))
+            let lines = try page.element("agreement").all("p").map(\.text)
+            #expect(lines.count == 3)
+            #expect(lines.first?.hasPrefix("Different: fork 20 × agile") == true)
+            #expect(lines.dropFirst().first == "Failed: fork 20 × trap: a triple fault")
+            #expect(lines.last == "Not run: 1 of 6.")
+            let slowdown = try #require(try page.rows("slowdown").first)
+            #expect(slowdown["trap"]?.text == "failed" && slowdown["unsync"]?.text == "not run")
+            let rows = try page.rows("runs")
+            #expect(rows.compactMap { $0["cycles"]?.text }[1...2] == ["failed", "not run"])
+            #expect(
+                try page.element("cycles").all("g").compactMap { $0["data-row"] }
+                    == ["bare", "traced", "nested", "agile"])
+        }
+
         @Test func `the page loads nothing and lets no other script execute`() throws {
             let page = try open(sample)
             #expect(page.root.all().allSatisfy { $0["src"] == nil })
