@@ -228,11 +228,13 @@ function threshold(cell) {
 }
 
 function showCourses(place, cells) {
-  overRun(place, "buffer", "How full the write buffer gets",
+  const halves = [make("div"), make("div")];
+  place.append(make("div", { class: "two" }, ...halves));
+  overRun(halves[0], "buffer", "How full the write buffer gets",
     "The most records that waited in one buffer, in each stretch of the run.", cells,
     { unit: "records at most", limit: threshold,
       parts: (point) => [{ label: "waiting", paint: 7, value: point["buffered-records"] }] });
-  overRun(place, "coalescing", "How records coalesce",
+  overRun(halves[1], "coalescing", "How records coalesce",
     "Writes to traced pages in each stretch of the run: those that made a record, and those that "
       + "an equal one stood for.", cells,
     { unit: "writes", parts: (point) => [
