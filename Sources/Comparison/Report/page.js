@@ -161,6 +161,9 @@ function listen() {
     showTheme();
   });
   systemIsDark.addEventListener("change", showTheme);
+  // Paper is light.
+  addEventListener("beforeprint", () => { document.documentElement.dataset.theme = "light"; });
+  addEventListener("afterprint", showTheme);
   byId("workload").append(...data.workloads.map((name) => make("option", { value: name }, name)));
   byId("workload").addEventListener("change", (event) => {
     setState({ workload: event.target.value });

@@ -256,8 +256,8 @@ function showOne() {
     place.append(make("p", { class: "notice bad" }, "No run of this workload is done."));
     return;
   }
-  place.append(make("p", { class: "note" },
-    `${exact(cells[0].summary.instructions)} instructions in the part of the run that is counted `
+  place.append(make("p", { class: "note" }, make("strong", {}, state.workload),
+    `: ${exact(cells[0].summary.instructions)} instructions in the part of the run that is counted `
     + `(${cells[0].regions?.length ? `regions ${cells[0].regions.join(", ")}` : "the whole run"}). `
     + "Charts over the run show all of it, from where it started."));
   showCycles(place, cells);
