@@ -67,6 +67,13 @@ let package = Package(
                 .embedInCode("Profiles/sandy-bridge.yaml"),
                 .embedInCode("Profiles/cascade-lake.yaml"),
                 .embedInCode("Profiles/nested-cloud.yaml"),
+                .embedInCode("Report/page.html"),
+                .embedInCode("Report/page.css"),
+                .embedInCode("Report/elements.js"),
+                .embedInCode("Report/charts.js"),
+                .embedInCode("Report/tables.js"),
+                .embedInCode("Report/sections.js"),
+                .embedInCode("Report/page.js"),
             ],
             swiftSettings: settings),
         .executableTarget(

@@ -88,6 +88,7 @@ struct ComparisonSession {
         }
         if let path = options.json { try WholeFile.write(document.json(), to: path) }
         if let path = options.csv { try WholeFile.write(document.csv(), to: path) }
+        if let path = options.report { try WholeFile.write(document.html(), to: path) }
     }
 
     /// This program's own file, also where another has taken its name since: children are of the same
