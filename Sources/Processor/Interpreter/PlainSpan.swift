@@ -61,9 +61,9 @@ extension Core {
         if SoftwareTLB.hits(write ? entry.writeTag : entry.readTag, address, 1) {
             return unsafe PlainSpan(pointer: host(address &+ entry.addend), count: count)
         }
-        guard let pointer = unsafe processor.hostPointer(address, write: write) else {
-            return nil
-        }
+        guard
+            let pointer = unsafe withProcessor({ unsafe $0.hostPointer(address, write: write) })
+        else { return nil }
         return unsafe PlainSpan(pointer: pointer, count: count)
     }
 }
