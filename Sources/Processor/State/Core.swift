@@ -72,6 +72,11 @@ import X86
         )._withUnsafeGuaranteedRef(body)
     }
 
+    /// The vector state, which lies behind the state too.
+    @inline(__always) var vector: VectorBlock {
+        VectorBlock(UInt64(address &+ UInt(Core.vectorOffset)))
+    }
+
     /// Where the unowned reference to the processor lies.
     static var processorOffset: Int { (MemoryLayout<State>.size + 15) & ~15 }
     /// Where the vector state, the software TLB and the table of indirect jumps lie: generated code

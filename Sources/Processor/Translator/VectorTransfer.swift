@@ -178,7 +178,7 @@ extension Core {
     @inline(__always)
     func permits(_ vectors: VectorResidence) -> Bool {
         if vectors == .none { return true }
-        let block = processor.vector.block
+        let block = vector
         let unmasked: UInt32 = block[VectorBlock.unmaskedFlags]
         return state.cr0 & (CR0.emulation | CR0.taskSwitched) == 0 && state.cr4 & CR4.osFXSR != 0
             && unmasked == 0
