@@ -158,7 +158,8 @@ import X86
             software: unsafe SoftwareTLB(at: stateBlock + Core.softwareTLBOffset), blocks: blocks,
             index: index)
         codeWatch = CodeWatch(memory: memory, blocks: blocks, software: caches.software)
-        vector = VectorUnit(processors: model.processorCount)
+        vector = unsafe VectorUnit(
+            at: stateBlock + Core.vectorOffset, processors: model.processorCount)
         unsafe stateBlock.storeBytes(
             of: UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()),
             toByteOffset: Core.processorOffset, as: UnsafeRawPointer.self)

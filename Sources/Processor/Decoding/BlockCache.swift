@@ -19,6 +19,8 @@ struct Block {
     /// Where its translations lie in the memory for them, one for each bank of the software TLB
     /// that has entries; 0: not translated.
     var translations = InlineArray<3, UInt32>(repeating: 0)
+    /// What of the vector state its translations have in host registers.
+    var vectors = VectorResidence.none
     /// Machine frame of the second page, of a block whose one instruction crosses into it.
     var secondFrame: UInt64
 }
@@ -310,6 +312,11 @@ struct Block {
     @inline(__always) subscript(translation bank: Int) -> UInt32 {
         get { unsafe pointer.pointee.translations[bank] }
         nonmutating set { unsafe pointer.pointee.translations[bank] = newValue }
+    }
+    /// What of the vector state its translations have in host registers.
+    @inline(__always) var vectors: VectorResidence {
+        get { unsafe pointer.pointee.vectors }
+        nonmutating set { unsafe pointer.pointee.vectors = newValue }
     }
     @inline(__always) var ops: UInt { unsafe pointer.pointee.ops }
     @inline(__always) var count: UInt64 { UInt64(unsafe pointer.pointee.count) }

@@ -50,6 +50,9 @@ import X86
     /// and the block's machine address.
     var chainSite: UInt64 = 0
     var chainTarget: UInt64 = 0
+    /// Zero while the guest's XMM registers and MXCSR are in the host's, and while the x87 ones are.
+    var xmmAbsent: UInt64 = 1
+    var x87Absent: UInt64 = 1
     /// What a call keeps while it pushes its return address.
     var callHost: UInt64 = 0
     var callTarget: UInt64 = 0
@@ -145,11 +148,14 @@ struct TranslatedMasks {
     var entry = UInt64(SoftwareTLB.entriesPerBank - 1) << 12
     /// Those above the offset in the page.
     var page = ~UInt64(0xfff)
+    /// Those, and those that an address aligned to 16 bytes has clear.
+    var alignedPage = ~UInt64(0xff0)
     var sign = UInt64(1) << 63
     var jump = JumpTable.mask
     /// Of a shift's count.
     var count = UInt64(31)
     var wideCount = UInt64(63)
+    var x87Exceptions = UInt64(X87Status.exceptions)
 }
 
 /// What an instruction left to be done instead of retiring.

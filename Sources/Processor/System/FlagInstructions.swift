@@ -62,15 +62,20 @@ enum FlagInstructions {
     /// CLAC and STAC (code 0, 1).
     static let accessFlag: Handler = {
         plain($0, $1) { core, op in
-            guard core.processor.model.has(.smap), core.state.cpl == 0 else {
+            guard core.withProcessor({ $0.model.has(.smap) }), core.state.cpl == 0 else {
                 return core.invalidOpcode()
             }
+            let flags = core.state.systemFlags
             if op.code == 1 {
                 core.state.systemFlags |= RFLAGS.alignmentCheck
             } else {
                 core.state.systemFlags &= ~RFLAGS.alignmentCheck
             }
-            core.selectBank()
+            if core.state.systemFlags != flags {
+                core.selectBank()
+                // Translated code asks one bank of the software TLB.
+                core.leaveBlock()
+            }
             return .next
         }
     }

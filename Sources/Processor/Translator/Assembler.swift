@@ -24,17 +24,21 @@ package enum HostOperand: Sendable {
 
 /// An encoding: the opcode and what its operands are.
 package struct HostEncoding: Sendable {
-    /// 0: the one-byte map, 1: 0F.
+    /// 0: the one-byte map, 1: 0F, 2: 0F 38, 3: 0F 3A.
     var map: UInt8 = 0
+    /// F2 or F3 where it is part of the opcode.
+    var prefix: UInt8 = 0
     var opcode: UInt8
     /// Whether the register of ModRM's reg field, and of rm, is a byte register.
     var byteReg = false
     var byteRM = false
 
     package init(
-        map: UInt8 = 0, opcode: UInt8, byteReg: Bool = false, byteRM: Bool = false
+        map: UInt8 = 0, opcode: UInt8, prefix: UInt8 = 0, byteReg: Bool = false,
+        byteRM: Bool = false
     ) {
         self.map = map
+        self.prefix = prefix
         self.opcode = opcode
         self.byteReg = byteReg
         self.byteRM = byteRM
@@ -120,8 +124,10 @@ package struct Assembler {
         }
         if hasHigh && rex != 0 { return false }
         if narrow { code.append(0x66) }
+        if encoding.prefix != 0 { code.append(encoding.prefix) }
         if rex != 0 { code.append(rex) }
-        if encoding.map == 1 { code.append(0x0f) }
+        if encoding.map != 0 { code.append(0x0f) }
+        if encoding.map >= 2 { code.append(encoding.map == 2 ? 0x38 : 0x3a) }
         code.append(encoding.opcode)
         switch rm {
         case .register: code.append(0xc0 | (field & 7) << 3 | low & 7)
@@ -233,6 +239,12 @@ package struct Assembler {
     mutating func jump(if condition: UInt8) -> Int {
         bytes(0x0f, 0x80 | condition & 15, 0, 0, 0, 0)
         return code.count - 4
+    }
+
+    /// Jcc over what follows.
+    mutating func jumpShort(if condition: UInt8) -> Int {
+        bytes(0x70 | condition & 15, 0)
+        return code.count - 1
     }
 
     /// JRCXZ over what follows.

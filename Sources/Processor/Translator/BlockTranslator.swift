@@ -63,6 +63,7 @@ struct BlockTranslator {
         self.block = block
         self.bank = bank
         self.instructions = instructions
+        block.vectors = instructions.reduce(.none) { max($0, VectorSelection.residence($1)) }
         flagsSeen = FlagUse.seen(instructions)
     }
 
@@ -96,16 +97,37 @@ struct BlockTranslator {
         lea32(first, first, -offset)
         assembler.store(first, StateField.pageRIP)
         near = assembler.count
+        provide(block.vectors)
         let count = Int32(instructions.count)
         assembler.load(GuestRegisters.second, StateField.remaining)
         assembler.lea(GuestRegisters.second, .at(GuestRegisters.second, -count))
         assembler.extract(
             GuestRegisters.scratch, GuestRegisters.second, mask: StateField.signMask)
         let permitted = assembler.jumpIfRCXZero()
-        let distance = -(assembler.count + 2)
-        assembler.bytes(0xeb, UInt8(truncatingIfNeeded: distance))
+        leaveBlock()
         assembler.bindShort(permitted)
         assembler.store(GuestRegisters.second, StateField.remaining)
+    }
+
+    /// Brings what the block's code needs of the vector state into host registers, or leaves.
+    private mutating func provide(_ vectors: VectorResidence) {
+        guard vectors != .none else { return }
+        let needsX87 = vectors == .x87
+        assembler.load(
+            GuestRegisters.scratch, needsX87 ? StateField.x87Absent : StateField.xmmAbsent)
+        let present = assembler.jumpIfRCXZero()
+        assembler.jump(
+            to: needsX87 ? memory.sharedCode.bringX87 : memory.sharedCode.bringXMM, opcode: 0xe8)
+        let brought = assembler.jumpIfRCXZero()
+        leaveBlock()
+        assembler.bindShort(present)
+        assembler.bindShort(brought)
+    }
+
+    /// Goes to `leave`, which is near.
+    private mutating func leaveBlock() {
+        let distance = -(assembler.count + 2)
+        assembler.bytes(0xeb, UInt8(truncatingIfNeeded: distance))
     }
 
     /// LEA with a displacement of 4 bytes whatever its value.

@@ -18,6 +18,7 @@ extension Processor {
             name = translate(block, bank, memory)
             if name == 0 { return nil }
         }
+        guard core.permits(block.vectors) else { return nil }
         if let pending = memory.pending {
             // Both ends lie in one page, and code of one page needs no look-up on its way to more.
             if pending.target == block.machine, pending.bank == bank {
@@ -71,6 +72,8 @@ extension Processor {
         core.state.remaining = limit &- core.state.retired
         core.state.blockEnd = .max
         core.state.chainSite = 0
+        core.state.xmmAbsent = 1
+        core.state.x87Absent = 1
         let status = memory.enter(core, far)
         if status == .between {
             core.state.retired = limit &- core.state.remaining

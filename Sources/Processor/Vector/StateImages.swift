@@ -32,6 +32,7 @@ enum StateImages {
             else { return .fault }
             guard value & ~VectorBlock.mxcsrMask == 0 else { return core.generalProtection() }
             block.setMXCSR(value)
+            core.masksChanged(block)
             return .next
         }
     }
@@ -66,6 +67,7 @@ enum StateImages {
                 readXMM(core, block, address)
             else { return .fault }
             block.setMXCSR(mxcsr)
+            core.masksChanged(block)
             return .next
         }
     }
@@ -151,6 +153,7 @@ enum StateImages {
                 return .fault
             }
         }
+        core.masksChanged(block)
         return .next
     }
 

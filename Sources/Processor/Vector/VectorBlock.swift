@@ -11,8 +11,8 @@
 /// FOP, FIP and FDP are always zero, as on a processor that never records them: no guest may
 /// learn a host address from them.
 ///
-/// Safety: `VectorUnit` allocates the block and frees it in its own `deinit`; ops that hold its
-/// address live in the block cache of the same processor. Offsets are constants of this file or
+/// Safety: the block lies at a fixed distance behind the processor's state and lives as long; ops
+/// that hold its address live in the block cache of the same processor. Offsets are constants of this file or
 /// come from decoding, and are below `byteCount`.
 @safe struct VectorBlock {
     private let raw: UnsafeMutableRawPointer

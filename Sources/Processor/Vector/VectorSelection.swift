@@ -35,13 +35,13 @@ enum VectorSelection {
     static func endsBlock(_ mnemonic: ZydisMnemonic) -> Bool { false }
 
     /// FWAIT and the escape opcodes D8…DF.
-    private static func isX87(_ instruction: Instruction) -> Bool {
+    static func isX87(_ instruction: Instruction) -> Bool {
         let encoding = instruction.encoding
         return encoding.map == 0 && (encoding.opcode & 0xf8 == 0xd8 || encoding.opcode == 0x9b)
     }
 
     /// The extensions that are implemented, beside the x87 ones.
-    private static func isAdvertised(_ set: ZydisISASet) -> Bool {
+    static func isAdvertised(_ set: ZydisISASet) -> Bool {
         switch set {
         case ZYDIS_ISA_SET_PENTIUMMMX, ZYDIS_ISA_SET_SSE, ZYDIS_ISA_SET_SSEMXCSR,
             ZYDIS_ISA_SET_SSE2, ZYDIS_ISA_SET_SSE2MMX, ZYDIS_ISA_SET_SSE3, ZYDIS_ISA_SET_SSSE3,
@@ -106,11 +106,12 @@ enum VectorSelection {
 
     /// Whether the memory operand is the destination. Zydis has x87 operands in an order of its
     /// own; elsewhere the destination comes first and is never read.
-    private static func writesMemory(_ instruction: Instruction, isX87: Bool) -> Bool {
+    static func writesMemory(_ instruction: Instruction, isX87: Bool) -> Bool {
         guard isX87 else { return instruction[0].isMemory }
         switch instruction.mnemonic {
         case ZYDIS_MNEMONIC_FST, ZYDIS_MNEMONIC_FSTP, ZYDIS_MNEMONIC_FIST, ZYDIS_MNEMONIC_FISTP,
-            ZYDIS_MNEMONIC_FISTTP, ZYDIS_MNEMONIC_FBSTP:
+            ZYDIS_MNEMONIC_FISTTP, ZYDIS_MNEMONIC_FBSTP, ZYDIS_MNEMONIC_FNSTCW,
+            ZYDIS_MNEMONIC_FNSTSW:
             return true
         default: return false
         }
@@ -118,7 +119,7 @@ enum VectorSelection {
 
     /// The 16-byte operands that need no alignment (SDM Vol. 2A Table 2-20, exception type 4
     /// without alignment check).
-    private static func allowsMisalignment(_ mnemonic: ZydisMnemonic) -> Bool {
+    static func allowsMisalignment(_ mnemonic: ZydisMnemonic) -> Bool {
         switch mnemonic {
         case ZYDIS_MNEMONIC_MOVUPS, ZYDIS_MNEMONIC_MOVUPD, ZYDIS_MNEMONIC_MOVDQU,
             ZYDIS_MNEMONIC_LDDQU, ZYDIS_MNEMONIC_PCMPESTRI, ZYDIS_MNEMONIC_PCMPESTRM,
