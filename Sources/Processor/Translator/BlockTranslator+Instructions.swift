@@ -15,6 +15,7 @@ extension BlockTranslator {
                 if twoByte(i, op) { return false }
             }
         }
+        if system(i, op) { return false }
         callHandler()
         guard IntegerSelection.endsBlock(i.mnemonic) || SystemSelection.endsBlock(i.mnemonic)
         else { return false }

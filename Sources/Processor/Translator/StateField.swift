@@ -1,3 +1,5 @@
+import X86
+
 /// The state's fields that generated code names, as operands.
 enum StateField {
     static let rip = operand(\.rip)
@@ -19,6 +21,16 @@ enum StateField {
     static let jumpMask = operand(\.masks.jump)
     static let countMask = operand(\.masks.count)
     static let wideCountMask = operand(\.masks.wideCount)
+    static let allButInterruptEnable = operand(\.masks.allButInterruptEnable)
+    static let allButAlignmentCheck = operand(\.masks.allButAlignmentCheck)
+    static let allButResume = operand(\.masks.allButResume)
+    static let systemFlags = operand(\.systemFlags)
+    static let privilegeLevel = operand(\.cpl)
+    static let bank = operand(\.bank)
+    static let supervisorBank = operand(\.supervisorBank)
+    static let kernelGSBase = operand(\.kernelGSBase)
+    static let gsBase = GuestRegisters.at(
+        Int(StateOffset.segmentBase(SegmentRegister.gs.rawValue)))
 
     private static func operand(_ field: PartialKeyPath<State>) -> HostOperand {
         // Every field above is stored, so it has an offset.
