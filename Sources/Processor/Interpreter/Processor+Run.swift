@@ -21,6 +21,7 @@ extension Processor {
             if let exit = deliverPending() { return exit }
             if control.completesProtectedWrites { return endCompletion() }
         }
+        core.state.shadowedOp = 0
         stirCaches()
         let translations = blocks.translations
         var standstills = 0
@@ -35,9 +36,7 @@ extension Processor {
             }
             let budget = limit &- core.state.retired
             let status: Status
-            if core.state.interruptShadow || core.debugActive || core.state.isObserved
-                || control.completesProtectedWrites
-            {
+            if isSurrounded {
                 status = runOne(block)
             } else if let translations, count <= budget, count == block.count,
                 let far = translated(block, translations)
@@ -94,6 +93,7 @@ extension Processor {
         case Status.jump.rawValue: break
         default:
             core.state.rip = core.currentRIP(last)
+            core.restoreShadow()
             executed &-= 1
             if core.state.pendingNonCanonical { refineNonCanonical(last) }
         }
@@ -128,6 +128,9 @@ extension Processor {
         interruptRequested && interruptsEnabled || nmiRequested && !core.state.nmiBlocked
     }
 
+    /// Whether an interrupt or NMI is requested, be it allowed or not.
+    var hasWaitingInterrupt: Bool { interruptRequested || nmiRequested }
+
     /// What an instruction left to be done.
     private func finish() -> Exit? {
         switch core.state.pending {
@@ -140,13 +143,21 @@ extension Processor {
     /// Everything that is looked at between two instructions.
     @inline(__always)
     private func betweenInstructions(_ limit: UInt64) -> Exit? {
-        let core = core
-        if !stopRequested && core.state.retired < limit && !core.state.isHalted
-            && !nmiRequested && !interruptRequested
-        {
-            return nil
-        }
-        return attend(limit)
+        isUndisturbed(limit) ? nil : attend(limit)
+    }
+
+    /// Whether there is nothing to look at between two instructions.
+    @inline(__always)
+    func isUndisturbed(_ limit: UInt64) -> Bool {
+        !stopRequested && core.state.retired < limit && !core.state.isHalted && !nmiRequested
+            && !interruptRequested
+    }
+
+    /// Whether instructions run one at a time, with something before and after each.
+    @inline(__always)
+    var isSurrounded: Bool {
+        core.state.interruptShadow || core.debugActive || core.state.isObserved
+            || control.completesProtectedWrites
     }
 
     @inline(never)

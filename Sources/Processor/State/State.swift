@@ -98,6 +98,9 @@ import X86
     var mode = CodeMode.real16
     /// Instructions to run before an interrupt is recognised again: 1 after STI or a load of SS.
     var interruptShadow = false
+    /// The op that an STI made the shadow of which is before, in the same block: the shadow counts
+    /// only where the op leaves the block for the hypervisor before it retires.
+    var shadowedOp: UInt = 0
     /// A load of SS also holds back debug exceptions for one instruction.
     var debugShadow = false
     var nmiBlocked = false
@@ -156,6 +159,10 @@ struct TranslatedMasks {
     var count = UInt64(31)
     var wideCount = UInt64(63)
     var x87Exceptions = UInt64(X87Status.exceptions)
+    /// All of RFLAGS but one bit.
+    var allButInterruptEnable = ~RFLAGS.interruptEnable
+    var allButAlignmentCheck = ~RFLAGS.alignmentCheck
+    var allButResume = ~RFLAGS.resume
 }
 
 /// What an instruction left to be done instead of retiring.
