@@ -105,7 +105,7 @@ extension Processor {
     private func runOne(_ block: BlockRef) -> Status {
         let shadow = core.state.interruptShadow
         core.state.interruptShadow = false
-        if core.state.isObserved { instructionObserver?(self) }
+        if core.state.isObserved { tellInstructionObserver() }
         if core.debugActive, checkInstructionBreakpoints(core) { return .fault }
         let wasStepping = beginDebugStep(core)
         let status = execute(block, count: 1)
@@ -122,6 +122,11 @@ extension Processor {
         }
         return status
     }
+
+    /// A function of its own, so that the check for exclusive access to the observer is made here
+    /// and not at each entry.
+    @inline(never)
+    private func tellInstructionObserver() { instructionObserver?(self) }
 
     /// Whether an interrupt or NMI is due that only a shadow can be holding back.
     var hasDeliverableInterrupt: Bool {
