@@ -89,7 +89,8 @@ extension ShadowMMU {
             let frame = guestFrame(entry, level)
             guard entry.isTraced, !entry.isDirty, isTraced(frame),
                 Self.permits(
-                    access, mode, writable: writable, user: user, executeDisable: executeDisable)
+                    access, mode, writable: writable, user: user, executeDisable: executeDisable,
+                    key: entry.key)
             else { return nil }
             return frame
         }
@@ -205,7 +206,7 @@ extension ShadowMMU {
     static func splitRole(_ frame: UInt64, _ level: PageLevel, _ rights: UInt64) -> DirectRole {
         DirectRole(
             baseFrame: frame, level: level, isDirty: rights & PagingEntry.dirtyBit != 0,
-            isGlobal: rights & PagingEntry.globalBit != 0)
+            isGlobal: rights & PagingEntry.globalBit != 0, key: PagingEntry(rights).key)
     }
 
     /// Makes an invalidation of one page due.

@@ -87,6 +87,8 @@ import X86
     var pointers = SIMD4<UInt64>()
     var efer: UInt64 = 0
     var xcr0: UInt64 = 1
+    /// PKRU.
+    var keyRights: UInt32 = 0
     var debugAddresses = InlineArray<4, UInt64>(repeating: 0)
     var dr6: UInt64 = 0xffff_0ff0
     var dr7: UInt64 = 0x400

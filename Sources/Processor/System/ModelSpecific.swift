@@ -55,6 +55,8 @@ enum ModelSpecific {
         case MSR.miscEnable: return core.state.miscEnable
         case MSR.debugControl: return 0
         case MSR.pat: return core.state.pat
+        // No supervisor state is saved.
+        case MSR.extendedSupervisorState: return model.has(.xsaves) ? 0 : nil
         case MSR.efer: return core.state.efer
         case MSR.star: return core.state.star
         case MSR.longSTAR: return core.state.longSTAR
@@ -106,6 +108,7 @@ enum ModelSpecific {
         // No branch tracing, no stepping on branches.
         case MSR.debugControl: return value == 0
         case MSR.pat: return setPageAttributes(core, value)
+        case MSR.extendedSupervisorState: return model.has(.xsaves) && value == 0
         case MSR.efer: return setEFER(core, value)
         case MSR.star: core.state.star = value
         case MSR.longSTAR:

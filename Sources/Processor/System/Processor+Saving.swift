@@ -42,6 +42,7 @@ extension Processor {
         writer.put(core.state.cr4)
         writer.put(core.state.efer)
         writer.put(core.state.xcr0)
+        writer.put(core.state.keyRights)
         for number in 0..<4 { writer.put(core.state.pointers[number]) }
         for number in 0..<4 { writer.put(core.state.debugAddresses[number]) }
         writer.put(core.state.dr6)
@@ -144,8 +145,10 @@ extension Processor {
             ControlRegisters.exist(
                 cr0: core.state.cr0, cr4: core.state.cr4, efer: core.state.efer, model)
         else { throw .badValue("CR0, CR4 or EFER") }
-        core.state.xcr0 = try reader.get("XCR0", mask: 3)
+        core.state.xcr0 = try reader.get("XCR0", mask: model.extendedStateComponents | 3)
         guard core.state.xcr0 & 1 != 0 else { throw .badValue("XCR0") }
+        core.state.keyRights = try reader.get("PKRU")
+        guard core.state.keyRights == 0 || model.has(.pku) else { throw .badValue("PKRU") }
         var pointers = SIMD4<UInt64>()
         for number in 0..<4 { pointers[number] = try reader.get("PAE's pointers") }
         guard pointersAreValid(pointers) else { throw .badValue("PAE's pointers") }

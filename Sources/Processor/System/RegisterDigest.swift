@@ -44,6 +44,7 @@ extension Processor {
             for number in 0..<4 { digest.add(core.state.pointers[number]) }
         }
         digest.add(core.state.xcr0)
+        if core.state.keyRights != 0 { digest.add(UInt64(core.state.keyRights)) }
         for number in 0..<4 { digest.add(core.state.debugAddresses[number]) }
         digest.add(core.state.dr6)
         digest.add(core.state.dr7)
