@@ -6,18 +6,18 @@ extension ProcessorModel {
         case clflush, mmx, fxsr, sse, sse2
         // Leaf 1, ECX.
         case sse3 = "pni"
-        case monitor, ssse3, cx16, pcid
+        case monitor, ssse3, fma, cx16, pcid
         case sse41 = "sse4_1"
         case sse42 = "sse4_2"
         case x2apic, movbe, popcnt
         case tscDeadline = "tsc_deadline_timer"
-        case xsave, rdrand, hypervisor
+        case xsave, avx, f16c, rdrand, hypervisor
         // Leaf 6, EAX.
         case arat
         // Leaf 7, EBX.
         case fsgsbase
         case tscAdjust = "tsc_adjust"
-        case bmi1, smep, bmi2, erms, invpcid, rdseed, adx, smap, clflushopt, clwb
+        case bmi1, avx2, smep, bmi2, erms, invpcid, rdseed, adx, smap, clflushopt, clwb
         // Leaf 7, ECX.
         case umip, pku, la57, rdpid
         // Leaf 7, EDX.
@@ -63,6 +63,7 @@ extension ProcessorModel {
             case .sse3: (.leaf1ECX, 0)
             case .monitor: (.leaf1ECX, 3)
             case .ssse3: (.leaf1ECX, 9)
+            case .fma: (.leaf1ECX, 12)
             case .cx16: (.leaf1ECX, 13)
             case .pcid: (.leaf1ECX, 17)
             case .sse41: (.leaf1ECX, 19)
@@ -72,12 +73,15 @@ extension ProcessorModel {
             case .popcnt: (.leaf1ECX, 23)
             case .tscDeadline: (.leaf1ECX, 24)
             case .xsave: (.leaf1ECX, 26)
+            case .avx: (.leaf1ECX, 28)
+            case .f16c: (.leaf1ECX, 29)
             case .rdrand: (.leaf1ECX, 30)
             case .hypervisor: (.leaf1ECX, 31)
             case .arat: (.leaf6EAX, 2)
             case .fsgsbase: (.leaf7EBX, 0)
             case .tscAdjust: (.leaf7EBX, 1)
             case .bmi1: (.leaf7EBX, 3)
+            case .avx2: (.leaf7EBX, 5)
             case .smep: (.leaf7EBX, 7)
             case .bmi2: (.leaf7EBX, 8)
             case .erms: (.leaf7EBX, 9)
@@ -127,8 +131,24 @@ extension ProcessorModel {
             // With la57 Linux uses five levels, whether it needs the room or not.
             case .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku, .monitor, .movbe,
                 .bmi1, .bmi2, .adx, .lzcnt, .clflushopt, .clwb, .prefetchw, .xsavec, .xgetbv1,
-                .xsaves:
+                .xsaves, .avx, .avx2, .fma, .f16c:
                 true
+            default: false
+            }
+        }
+
+        /// Whether it is there only where the host's processor has it.
+        package var dependsOnHost: Bool {
+            switch self {
+            case .avx, .avx2, .fma, .f16c: true
+            default: false
+            }
+        }
+
+        /// Whether x86-64-v3 has it, and x86-64-v2 has not.
+        package var isLevel3: Bool {
+            switch self {
+            case .avx, .avx2, .fma, .f16c, .bmi1, .bmi2, .lzcnt, .movbe: true
             default: false
             }
         }
@@ -136,7 +156,8 @@ extension ProcessorModel {
         /// The feature without which this one means nothing.
         package var prerequisite: Feature? {
             switch self {
-            case .xsaveopt, .xsavec, .xgetbv1: .xsave
+            case .xsaveopt, .xsavec, .xgetbv1, .avx: .xsave
+            case .avx2, .fma, .f16c: .avx
             case .xsaves: .xsavec
             case .pse36: .pse
             case .ssse3: .sse3

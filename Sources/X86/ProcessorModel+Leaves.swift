@@ -159,6 +159,8 @@ extension ProcessorModel {
             return CPUIDResult(
                 eax: word(.leafDEAX),
                 ebx: isCompacting ? ExtendedState.compactedSize(of: context.xcr0) : 0)
+        case 2 where has(.avx):
+            return CPUIDResult(eax: ExtendedState.avxBytes, ebx: ExtendedState.leastBytes)
         case 9 where has(.pku):
             return CPUIDResult(
                 eax: ExtendedState.keyRightsBytes, ebx: ExtendedState.keyRightsOffset)
@@ -168,7 +170,8 @@ extension ProcessorModel {
 
     /// The components of XSAVE that XCR0 can enable.
     public var extendedStateComponents: UInt64 {
-        ExtendedState.x87 | ExtendedState.sse | (has(.pku) ? ExtendedState.keyRights : 0)
+        ExtendedState.x87 | ExtendedState.sse | (has(.avx) ? ExtendedState.avx : 0)
+            | (has(.pku) ? ExtendedState.keyRights : 0)
     }
 
     private func extendedLeaf(_ leaf: UInt32) -> CPUIDResult {
@@ -207,7 +210,7 @@ extension ProcessorModel {
     }
 
     private func brand(_ part: Int) -> CPUIDResult {
-        let text = "Penumbra v2 processor"
+        let text = has(.avx2) ? "Penumbra v3 processor" : "Penumbra v2 processor"
         return CPUIDResult(
             eax: Self.letters(text, part * 16), ebx: Self.letters(text, part * 16 + 4),
             ecx: Self.letters(text, part * 16 + 8), edx: Self.letters(text, part * 16 + 12))

@@ -32,13 +32,18 @@ public struct ProcessorModel: Sendable, Equatable {
         name: "penumbra-v2", signature: 0x000e_06e1, physicalAddressBits: 40,
         features: Feature.allCases.filter { !$0.isOptional })
 
-    /// All that is implemented.
+    /// x86-64-v3, on hosts that have AVX2, FMA and F16C themselves.
+    public static let penumbraV3 = ProcessorModel(
+        name: "penumbra-v3", signature: 0x000e_06e1, physicalAddressBits: 40,
+        features: Feature.allCases.filter { !$0.isOptional || $0.isLevel3 })
+
+    /// All that is implemented on every host.
     public static let everything = ProcessorModel(
         name: "max", signature: 0x000e_06e1, physicalAddressBits: 40,
-        features: Feature.allCases)
+        features: Feature.allCases.filter { !$0.dependsOnHost })
 
     /// All models.
-    public static let all = [penumbraV2, everything]
+    public static let all = [penumbraV2, penumbraV3, everything]
 
     private init(
         name: String, signature: UInt32, physicalAddressBits: UInt64, features: [Feature]

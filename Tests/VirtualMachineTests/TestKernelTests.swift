@@ -107,7 +107,7 @@ import VirtualMachine
 
     @Test("protection keys deny what PKRU says, at once, to pages of every size")
     func keys() throws {
-        try Self.check("keys", cases: 46_000) { $0.processorModel = "penumbra-v2,+pku" }
+        try Self.check("keys", cases: 140_000) { $0.processorModel = "penumbra-v2,+pku" }
     }
 
     @Test("after an edit of an entry, old rights are seen only where a TLB may hold them")

@@ -123,6 +123,8 @@ import X86
     var tscAdjust: UInt64 = 0
     var miscEnable: UInt64 = 1
     var speculationControl: UInt64 = 0
+    /// IA32_DEBUGCTL.
+    var debugControl: UInt64 = 0
 
     // MARK: Events and debugging (System/)
     /// The event that is being delivered, kept while delivery needs the hypervisor.

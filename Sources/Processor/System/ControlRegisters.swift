@@ -294,7 +294,8 @@ enum ControlRegisters {
         plain($0, $1) { core, _ in
             guard core.state.cr4 & CR4.osXSAVE != 0 else { return core.invalidOpcode() }
             let value = core[.rax] & 0xffff_ffff | core[.rdx] << 32
-            guard core.state.cpl == 0, core[.rcx] & 0xffff_ffff == 0, value & 1 != 0,
+            guard core.state.cpl == 0, core[.rcx] & 0xffff_ffff == 0,
+                ExtendedState.canBeEnabled(value),
                 value & ~core.processor.model.extendedStateComponents == 0
             else { return core.generalProtection() }
             core.state.xcr0 = value

@@ -29,6 +29,12 @@ extension Processor {
             }
         }
         digest.add(word)
+        if model.has(.avx) {
+            for number in UInt8(0)..<16 {
+                digest.add(vector.block[VectorBlock.upper(number)])
+                digest.add(vector.block[VectorBlock.upper(number) + 8])
+            }
+        }
         return digest.value
     }
 
@@ -65,6 +71,7 @@ extension Processor {
         ] {
             digest.add(value)
         }
+        if core.state.debugControl != 0 { digest.add(core.state.debugControl) }
     }
 }
 

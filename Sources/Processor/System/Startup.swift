@@ -35,6 +35,7 @@ extension Processor {
         core.state.tscAdjust = old.tscAdjust
         core.state.miscEnable = old.miscEnable
         core.state.speculationControl = old.speculationControl
+        core.state.debugControl = old.debugControl
         core.state.randomState = old.randomState
         emptyCaches()
         observe(.reset)

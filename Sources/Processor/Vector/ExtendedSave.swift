@@ -1,10 +1,10 @@
 import CZydis
 import X86
 
-/// XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR and XRSTORS (SDM Vol. 1 ch. 13): x87 and SSE state, and
-/// PKRU, in the standard and in the compacted form.
+/// XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR and XRSTORS (SDM Vol. 1 ch. 13): x87, SSE and AVX state,
+/// and PKRU, in the standard and in the compacted form.
 ///
-/// x87 and SSE state count as always in use, and nothing as unmodified, which the architecture
+/// x87, SSE and AVX state count as always in use, and nothing as unmodified, which the architecture
 /// allows: so XSAVEOPT is XSAVE. There is no supervisor state: IA32_XSS is zero.
 enum ExtendedSave {
     /// The form of an operation: what `Op.code` holds.
@@ -52,7 +52,7 @@ enum ExtendedSave {
 
     /// XINUSE: the components that are not in their initial state.
     static func inUse(_ core: Core) -> UInt64 {
-        ExtendedState.x87 | ExtendedState.sse
+        ExtendedState.x87 | ExtendedState.sse | ExtendedState.avx
             | (core.state.keyRights != 0 ? ExtendedState.keyRights : 0)
     }
 
@@ -74,9 +74,15 @@ enum ExtendedSave {
         return false
     }
 
-    /// Where PKRU lies.
-    private static func keyRightsOffset(isCompacted: Bool) -> UInt64 {
-        UInt64(isCompacted ? ExtendedState.leastBytes : ExtendedState.keyRightsOffset)
+    /// Where PKRU lies: of the compacted form, behind the components that it has.
+    private static func keyRightsOffset(_ compacted: UInt64?) -> UInt64 {
+        guard let compacted else { return UInt64(ExtendedState.keyRightsOffset) }
+        return UInt64(ExtendedState.compactedSize(of: compacted & ExtendedState.avx))
+    }
+
+    /// Where the upper half of a YMM register lies.
+    private static func place(_ core: Core, _ address: UInt64, _ number: UInt8) -> UInt64 {
+        core.advance(address, UInt64(ExtendedState.leastBytes) &+ UInt64(number) &* 16)
     }
 
     // MARK: Saving
@@ -96,13 +102,25 @@ enum ExtendedSave {
             if mask & ExtendedState.x87 != 0 {
                 guard StateImages.writeX87(core, block, address) else { return .fault }
             }
-            if mask & ExtendedState.sse != 0 {
-                guard StateImages.writeMXCSR(core, block, address),
-                    StateImages.writeXMM(core, block, address)
-                else { return .fault }
+            // MXCSR belongs to SSE state, but goes with AVX state too in the standard form.
+            let hasMXCSR = ExtendedState.sse | (isCompacted ? 0 : ExtendedState.avx)
+            if mask & hasMXCSR != 0, !StateImages.writeMXCSR(core, block, address) {
+                return .fault
+            }
+            if mask & ExtendedState.sse != 0, !StateImages.writeXMM(core, block, address) {
+                return .fault
+            }
+            if mask & ExtendedState.avx != 0 {
+                for number in UInt8(0)..<StateImages.xmmCount(core) {
+                    let half = VectorBlock.upper(number)
+                    guard
+                        core.write16(
+                            block[half], block[half + 8], linear: place(core, address, number))
+                    else { return .fault }
+                }
             }
             if inUse & ExtendedState.keyRights != 0 {
-                let place = core.advance(address, keyRightsOffset(isCompacted: isCompacted))
+                let place = core.advance(address, keyRightsOffset(isCompacted ? mask : nil))
                 guard core.write(UInt64(core.state.keyRights), linear: place) else {
                     return .fault
                 }
@@ -133,7 +151,7 @@ enum ExtendedSave {
     /// (SDM Vol. 1 §13.8.1, §13.12).
     private static func readHeader(
         _ core: Core, _ address: UInt64, _ form: UInt16
-    ) -> (present: UInt64, isCompacted: Bool)? {
+    ) -> (present: UInt64, compacted: UInt64?)? {
         guard let present = core.read(UInt64.self, linear: core.advance(address, header)),
             let compaction = core.read(UInt64.self, linear: core.advance(address, header + 8))
         else { return nil }
@@ -153,7 +171,7 @@ enum ExtendedSave {
             else { return nil }
             isValid = isValid && reserved == 0
         }
-        if isValid { return (present, isCompacted) }
+        if isValid { return (present, isCompacted ? components : nil) }
         _ = core.generalProtection()
         return nil
     }
@@ -161,18 +179,26 @@ enum ExtendedSave {
     private static func restore(
         _ core: Core, _ block: VectorBlock, _ address: UInt64, _ form: UInt16
     ) -> Status {
-        guard let (present, isCompacted) = readHeader(core, address, form) else { return .fault }
+        guard let (present, compacted) = readHeader(core, address, form) else { return .fault }
         let mask = requested(core)
+        // All that is read is known to be readable before anything changes.
+        if mask & present & ExtendedState.avx != 0 {
+            guard
+                core.processor.probe(
+                    place(core, address, 0), size: Int(ExtendedState.avxBytes), write: false)
+            else { return .fault }
+        }
         var keyRights: UInt64 = 0
         if mask & present & ExtendedState.keyRights != 0 {
-            let place = core.advance(address, keyRightsOffset(isCompacted: isCompacted))
+            let place = core.advance(address, keyRightsOffset(compacted))
             guard let value = core.read(UInt64.self, linear: place) else { return .fault }
             keyRights = value
         }
         var mxcsr: UInt32?
-        if mask & ExtendedState.sse != 0 {
+        let hasMXCSR = ExtendedState.sse | (compacted == nil ? ExtendedState.avx : 0)
+        if mask & hasMXCSR != 0 {
             // The standard form has MXCSR whether or not XSTATE_BV has the component.
-            if !isCompacted || present & ExtendedState.sse != 0 {
+            if compacted == nil || present & ExtendedState.sse != 0 {
                 guard let value = StateImages.readMXCSR(core, address) else { return .fault }
                 mxcsr = value
             } else {
@@ -187,6 +213,19 @@ enum ExtendedSave {
                 }
             } else if !StateImages.readXMM(core, block, address) {
                 return .fault
+            }
+        }
+        if mask & ExtendedState.avx != 0 {
+            for number in UInt8(0)..<StateImages.xmmCount(core) {
+                guard present & ExtendedState.avx != 0 else {
+                    block.clearUpper(number)
+                    continue
+                }
+                guard let value = core.read16(linear: place(core, address, number)) else {
+                    return .fault
+                }
+                block[VectorBlock.upper(number)] = value.low
+                block[VectorBlock.upper(number) + 8] = value.high
             }
         }
         if mask & ExtendedState.x87 != 0 {

@@ -8,7 +8,10 @@ enum VectorSelection {
         _ instruction: Instruction, _ op: inout Op, _ mode: CodeMode, _ processor: Processor
     ) -> Bool {
         let unit = processor.vector
-        guard instruction.encoding.isLegacy, unit.canExecute else { return false }
+        guard unit.canExecute else { return false }
+        guard instruction.encoding.isLegacy else {
+            return WideSelection.select(instruction, &op, mode, processor)
+        }
         let isX87 = isX87(instruction)
         guard isX87 || isAdvertised(instruction.isaSet) else { return false }
         switch instruction.mnemonic {

@@ -30,9 +30,11 @@ import X86
         let count = some | RFLAGS.sign | RFLAGS.overflow
         var list = [
             Template(
-                name: "lzcnt", opcode: [0x0f, 0xbd], prefix: 0xf3, hasNarrow: true, undefined: count),
+                name: "lzcnt", opcode: [0x0f, 0xbd], prefix: 0xf3, hasNarrow: true, undefined: count
+            ),
             Template(
-                name: "tzcnt", opcode: [0x0f, 0xbc], prefix: 0xf3, hasNarrow: true, undefined: count),
+                name: "tzcnt", opcode: [0x0f, 0xbc], prefix: 0xf3, hasNarrow: true, undefined: count
+            ),
             Template(name: "adcx", opcode: [0x0f, 0x38, 0xf6], prefix: 0x66),
             Template(name: "adox", opcode: [0x0f, 0x38, 0xf6], prefix: 0xf3),
             Template(

@@ -8,7 +8,7 @@ import X86
         CR4.physicalAddressExtension | CR4.osFXSR | CR4.osXSAVE | CR4.protectionKeyEnable
 
     /// A machine with every feature, CR4 set as above.
-    private func machine(cr4: UInt64 = cr4) throws -> SystemMachine {
+    private func machine(cr4: UInt64 = FeatureTests.cr4) throws -> SystemMachine {
         let machine = try SystemMachine(.long, model: .everything)
         machine.run(ControlTests.moveToControl(4, cr4))
         #expect(machine.haltedVector == nil)
