@@ -8,6 +8,7 @@ static const struct {
     void (*run)(void);
 } tests[] = {
     {"access", test_access},
+    {"keys", test_keys},
     {"edits", test_edits},
     {"invalidation", test_invalidation},
     {"lawful", test_lawful},

@@ -241,6 +241,8 @@ import X86
     public var privilegeLevel: UInt8 { core.state.cpl }
     /// EFLAGS.AC, which opens user pages to the supervisor under SMAP.
     public var alignmentCheckFlag: Bool { core.state.systemFlags & RFLAGS.alignmentCheck != 0 }
+    /// PKRU.
+    public var keyRights: KeyRights { KeyRights(rawValue: core.state.keyRights) }
     /// Whether maskable interrupts are allowed: EFLAGS.IF.
     public var interruptsEnabled: Bool { core.state.systemFlags & RFLAGS.interruptEnable != 0 }
 

@@ -105,6 +105,11 @@ import VirtualMachine
         try Self.check("access step=11", cases: 70_000)
     }
 
+    @Test("protection keys deny what PKRU says, at once, to pages of every size")
+    func keys() throws {
+        try Self.check("keys", cases: 140_000) { $0.processorModel = "penumbra-v2,+pku" }
+    }
+
     @Test("after an edit of an entry, old rights are seen only where a TLB may hold them")
     func edits() throws {
         // Stale rights may differ between techniques, and so may what the guest does then.

@@ -447,7 +447,7 @@ extension Processor {
     var guestMode: GuestMode {
         GuestMode(
             cr0: cr0, cr3: cr3, cr4: cr4, efer: efer, pointers: pointers,
-            alignmentCheck: alignmentCheckFlag,
+            alignmentCheck: alignmentCheckFlag, keyRights: keyRights,
             physicalAddressBits: physicalAddressBits, hasGigabytePages: hasGigabytePages)
     }
 }

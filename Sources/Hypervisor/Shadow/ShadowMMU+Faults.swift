@@ -91,7 +91,7 @@ extension ShadowMMU {
                 Self.permits(
                     access, mode, writable: common & PagingEntry.writableBit != 0,
                     user: common & PagingEntry.userBit != 0,
-                    executeDisable: any & PagingEntry.executeDisableBit != 0)
+                    executeDisable: any & PagingEntry.executeDisableBit != 0, key: entry.key)
             else { return nil }
             return frame
         }
@@ -206,7 +206,7 @@ extension ShadowMMU {
     static func splitRole(_ frame: UInt64, _ level: PageLevel, _ rights: UInt64) -> DirectRole {
         DirectRole(
             baseFrame: frame, level: level, isDirty: rights & PagingEntry.dirtyBit != 0,
-            isGlobal: rights & PagingEntry.globalBit != 0)
+            isGlobal: rights & PagingEntry.globalBit != 0, key: PagingEntry(rights).key)
     }
 
     /// Makes an invalidation of one page due.

@@ -163,7 +163,7 @@ extension ShadowMMU {
     }
 
     /// Drops the direct pages that split leaves at `level`, if these may be large again: the next
-    /// fault installs them so.
+    /// fault installs them so. Those with a protection key, which few have, stay as they are.
     private func merge(_ first: UInt64, _ level: PageLevel) {
         guard let below = level.below, canMapLarge(first, level) else { return }
         for isDirty in [false, true] {

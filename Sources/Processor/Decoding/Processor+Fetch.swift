@@ -75,7 +75,7 @@ extension Processor {
             _ = core.invalidOpcode()
             return nil
         }
-        var decoder = InstructionDecoder(mode)
+        var decoder = InstructionDecoder(mode, model)
         var ops: [Op] = []
         ops.reserveCapacity(BlockCache.maximumOps)
         var offset = 0

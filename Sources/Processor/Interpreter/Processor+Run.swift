@@ -46,6 +46,9 @@ extension Processor {
                 status = execute(block, count: min(count, budget))
             }
             let isDone = status == .next || status == .jump
+            // What comes between two iterations finds RF set: the instruction's breakpoint was met
+            // before the first (SDM Vol. 3B §17.3.1.1).
+            if status == .again { core.state.systemFlags |= RFLAGS.resume }
             if isDone, core.state.pending == .none, !control.completesProtectedWrites { continue }
             if let exit = finish() { return exit }
             if control.completesProtectedWrites { return endCompletion() }
@@ -110,7 +113,7 @@ extension Processor {
         let wasStepping = beginDebugStep(core)
         let status = execute(block, count: 1)
         if status == .next || status == .jump {
-            endDebugStep(core, wasStepping)
+            endDebugStep(core, wasStepping, isBranch: status == .jump)
         } else if status == .again, core.state.pending == .none {
             // Between two iterations of a REP.
             if core.state.debugConditions != 0 { _ = checkInstructionBreakpoints(core) }

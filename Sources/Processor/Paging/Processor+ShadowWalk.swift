@@ -48,7 +48,10 @@ extension Processor {
             let writable = common & PagingEntry.writableBit != 0
             let user = common & PagingEntry.userBit != 0
             let executeDisable = any & PagingEntry.executeDisableBit != 0
-            guard grants(kind, user: user, writable: writable, executeDisable: executeDisable),
+            guard
+                grants(
+                    kind, user: user, writable: writable, executeDisable: executeDisable,
+                    key: entry.key),
                 !kind.contains(.write) || entry.isDirty
                     || entry.isTraced && control.completesProtectedWrites
             else { break }
@@ -58,7 +61,7 @@ extension Processor {
             if user { bits |= TranslationBits.user }
             if executeDisable { bits |= TranslationBits.executeDisable }
             return Translation(
-                base: entry.addressField & ~offset, level: level, bits: bits)
+                base: entry.addressField & ~offset, level: level, bits: bits, key: entry.key)
         }
         statistics.walkReferences &+= references
         return failedInShadow(address, kind)

@@ -90,6 +90,8 @@ import X86
     var pointers = SIMD4<UInt64>()
     var efer: UInt64 = 0
     var xcr0: UInt64 = 1
+    /// PKRU.
+    var keyRights: UInt32 = 0
     var debugAddresses = InlineArray<4, UInt64>(repeating: 0)
     var dr6: UInt64 = 0xffff_0ff0
     var dr7: UInt64 = 0x400
@@ -127,6 +129,8 @@ import X86
     var tscAdjust: UInt64 = 0
     var miscEnable: UInt64 = 1
     var speculationControl: UInt64 = 0
+    /// IA32_DEBUGCTL.
+    var debugControl: UInt64 = 0
 
     // MARK: Events and debugging (System/)
     /// The event that is being delivered, kept while delivery needs the hypervisor.

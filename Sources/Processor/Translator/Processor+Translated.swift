@@ -40,7 +40,7 @@ extension Processor {
             let bytes = self.memory.read(
                 at: MachineAddress(block.machine), count: Int(block.length))
         else { return 0 }
-        var decoder = InstructionDecoder(.long64)
+        var decoder = InstructionDecoder(.long64, model)
         var instructions: [Instruction] = []
         instructions.reserveCapacity(Int(block.count))
         var offset = 0
