@@ -1,3 +1,4 @@
+import ArgumentParser
 import Comparison
 import VirtualMachine
 import X86
@@ -47,9 +48,11 @@ struct SweepPlanner {
         let key = machine + ["/"] + run
         if let plan = plans[key] { return plan }
         let plan: RunPlan
-        do { plan = try newPlan(machine, run) } catch let error as InputError { throw error } catch
-        {
-            throw sweep.error(Self.words(error), line: point.line)
+        do { plan = try newPlan(machine, run) } catch {
+            // A file that cannot be read stands for the value that names it.
+            let file = (error as? InputError)?.file
+            let value = point.values.first { $0.value.text == file }?.value
+            throw sweep.error(Self.words(error), line: value?.line ?? point.line)
         }
         plans[key] = plan
         return plan
@@ -66,7 +69,7 @@ struct SweepPlanner {
             region = region ?? DefaultGuest.waitingRegion
         }
         guard region == nil || saved == nil else {
-            throw sweep.error("from-region and restore contradict each other; give one", line: nil)
+            throw ValidationError("from-region and restore contradict each other; give one")
         }
         let configuration = try options.machineConfiguration(saved)
         var files: [ComparisonDocument.File] = []

@@ -280,7 +280,7 @@ extension CommandLineTests {
                 ),
                 (
                     "  - axes:\n      workload: q\n      technique: bare\n      initrd: /none",
-                    "/none: cannot be read (there is no such file); give a readable file"
+                    "s.yaml:11: /none: cannot be read (there is no such file); give a readable"
                 ),
             ] {
                 let sweep = try SweepCase(points)
