@@ -13,7 +13,7 @@ BUILD := -c release --disable-testable-imports
 BROWSER := $(if $(wildcard /usr/bin/chromium-browser /usr/bin/google-chrome),,chromium)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run shell test verify lint bench compare model clean distclean
+.PHONY: help setup build run shell test verify lint bench compare study model clean distclean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -32,6 +32,7 @@ shell: build  ## boot the same guest to an interactive shell (Ctrl-A X ends it)
 
 test:  ## build and run every test, optimized
 	@Scripts/setup.sh $(BROWSER)
+	@Scripts/setup.sh slurm-wlm munge || echo "make test: without Slurm its tests are skipped"
 	$(SWIFT) test $(BUILD) --disable-xctest
 
 verify: build  ## run Linux and the test kernel under every technique with --verify (half an hour)
@@ -49,6 +50,12 @@ bench: build mechanism  ## measure speed and memory
 
 compare: build  ## boot once, run every workload under all six techniques, price, compare, report
 	@Scripts/compare.sh
+
+# Another study of Docs/Studies: make study STUDY=name
+STUDY ?= buffer
+
+study: build  ## run the study of the write buffer anew (some minutes), into .build/studies
+	@Scripts/study.sh $(STUDY)
 
 model:  ## check the model of the coherence protocol, exhaustively, with Spin
 	@Scripts/setup.sh spin

@@ -80,7 +80,7 @@ let package = Package(
             name: "penumbra",
             dependencies: [
                 "VirtualMachine", "Verification", "Reporting", "Comparison", "Hypervisor",
-                "Processor", "MachineMemory", "CZydis",
+                "Processor", "MachineMemory", "X86", "CZydis",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
