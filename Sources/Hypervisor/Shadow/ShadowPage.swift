@@ -43,7 +43,9 @@ struct ShadowPage: BitwiseCopyable {
     var isInUse: Bool { levelNumber != 0 }
 
     /// Whether a processor may walk from here: no entry names such a page.
-    @inline(__always) var isRoot: Bool { levelNumber == 5 || levelNumber == 4 && role.form != .fiveLevel }
+    @inline(__always) var isRoot: Bool {
+        levelNumber == 5 || levelNumber == 4 && role.form != .fiveLevel
+    }
 
     /// The linear address whose bits from the level of a root down are `bits`.
     func linearAddress(_ bits: UInt64) -> UInt64 {
