@@ -76,7 +76,7 @@ import X86
                     "bank", "supervisorBank",
                     // Translated code's, within one run.
                     "remaining", "runLimit", "masks", "undone", "chainSite", "chainTarget",
-                    "callHost", "callTarget",
+                    "callHost", "callTarget", "shadowedOp", "xmmAbsent", "x87Absent",
                     // From CR0, EFER, CS and EFLAGS.
                     "mode",
                     // The host's.
@@ -100,7 +100,7 @@ import X86
                     // The hypervisor's; what was completed is in memory.
                     "recentRecords", "lastConsumer",
                     // Within one instruction.
-                    "lastNote", "faultedAccess",
+                    "lastNote", "lastIsGlobal", "faultedAccess",
                     // The host's.
                     "instructionObserver", "observer", "hasObserver", "retiredBefore",
                 ]))
