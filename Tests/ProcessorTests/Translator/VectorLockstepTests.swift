@@ -21,7 +21,8 @@ import X86
         switch generator.next() % 8 {
         case 0: generator.next()
         case 1: Double(Int64(bitPattern: generator.next()) >> 40).bitPattern
-        case 2: [0, 1 << 63, 0x7ff0 << 48, 0x7ff8 << 48, 0x7ff4 << 48, 1][Int(generator.next() % 6)]
+        case 2:
+            [0, 1 << 63, 0x7ff0 << 48, 0x7ff8 << 48, 0x7ff4 << 48, 1][Int(generator.next() % 6)]
         case 3:
             UInt64(Float(Int32(truncatingIfNeeded: generator.next()) >> 20).bitPattern) << 32
                 | UInt64(Float(1.5).bitPattern)
@@ -91,8 +92,10 @@ import X86
 
     @Test(
         "each SSE and MMX opcode does the same under both engines, with any prefix and operand",
-        arguments: [(1, 0x10...0x17), (1, 0x28...0x2f), (1, 0x50...0x7f), (1, 0xc2...0xc6),
-            (1, 0xd0...0xff), (2, 0x00...0x41), (2, 0xf0...0xf1), (3, 0x08...0x63)])
+        arguments: [
+            (1, 0x10...0x17), (1, 0x28...0x2f), (1, 0x50...0x7f), (1, 0xc2...0xc6),
+            (1, 0xd0...0xff), (2, 0x00...0x41), (2, 0xf0...0xf1), (3, 0x08...0x63),
+        ])
     func opcodes(map: Int, range: ClosedRange<Int>) throws {
         var generator = SeededGenerator(seed: UInt64(map * 1000 + range.lowerBound))
         let pair = try EngineLockstepTests.Pair()
