@@ -224,6 +224,9 @@ import VirtualMachine
         try Self.check("pointers", cases: 1_000)
     }
 
+    @Test("segments, tasks and virtual-8086 mode of 32-bit code do what the manual says")
+    func legacy() throws { try Self.check("legacy", cases: 131) }
+
     @Test("no setting of a technique changes what other forms of page tables mean")
     func formsUnderSettings() throws {
         for technique in Self.settings {
