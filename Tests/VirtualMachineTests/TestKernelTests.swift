@@ -203,7 +203,7 @@ import VirtualMachine
     func privilege() throws { try Self.check("privilege segments", cases: 180) }
 
     @Test("interrupts come in order, when they may, and no sooner")
-    func interrupts() throws { try Self.check("interrupts", cases: 220) }
+    func interrupts() throws { try Self.check("interrupts", cases: 227) }
 
     @Test("timers come when they are due")
     func timers() throws { try Self.check("timers", cases: 1_000) }
