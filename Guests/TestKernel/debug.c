@@ -52,8 +52,11 @@ static void steps(void) {
                      : "a"(1)
                      : "memory", "cc");
     check(count == 8, "%d steps over REP STOSB of five and three more", (u64)count);
-    for (int i = 0; i < 4; i++) check(seen[i].rip == a, "step %d of REP", (u64)i);
-    check(seen[4].rip == b, "the last step of REP");
+    for (int i = 0; i < 4; i++)
+        check(seen[i].rip == a && (seen[i].flags & RF), "step %d of REP, flags %x", (u64)i,
+              seen[i].flags);
+    check(seen[4].rip == b && !(seen[4].flags & RF), "the last step of REP, flags %x",
+          seen[4].flags);
     // MOV SS holds the step back by one instruction.
     start();
     __asm__ volatile("mov %%ss, %%eax;" STEP_ON "mov %%eax, %%ss; nop; 1:" STEP_OFF
@@ -167,6 +170,7 @@ static void code(void) {
     write_db7(0x2400);
     check(guarded(write_db0, 0, 0) && last.vector == DB && (read_db6() & 1 << 13), "DR7.GD: %x",
           read_db6());
+    check(last.rflags & RF, "RF at a general-detect fault");
     check(!(read_db7() & 0x2000), "GD is cleared for the handler");
     write_db7(0x400);
     write_db6(0xffff0ff0);

@@ -7,7 +7,7 @@ extern u32 tss32[];
 extern u64 idt32[];
 extern char vectors32[];
 void run32(u32 fn);
-void nothing32(void), test_forms32(void), test_pointers32(void);
+void nothing32(void), test_forms32(void), test_pointers32(void), test_legacy32(void);
 u64 high_ram;                               // of main
 
 static bool feature(u32 leaf, int word, int bit) {
@@ -83,6 +83,11 @@ void test_forms(void) {
 
 // QEMU's own translator reads the pointers at every walk, so this list fails there.
 void test_pointers(void) { run_tests32("PAE pointers", true, 800, test_pointers32); }
+
+// Segments, tasks and virtual-8086 mode.
+void test_legacy(void) {
+    run_tests32("segments, tasks and virtual-8086 mode", false, 0, test_legacy32);
+}
 
 // ---- 5 levels
 static u64 *pml5;

@@ -289,6 +289,44 @@ static void shadows(void) {
     acknowledge = 0;
 }
 
+// ---- NMIs, which this processor's APIC sends to itself.
+static volatile u64 nmis, nested, nesting, more, wrong_code;
+static void send_nmi(void) {
+    apic_write(0x310, 0);
+    apic_write(0x300, 4 << 8 | 1 << 14);
+    pause_for(5);
+}
+static bool note_nmi(struct Frame *f) {
+    if (f->vector != NMI) return false;
+    nmis++;
+    if (nesting++) nested++;
+    for (; more; more--) send_nmi();
+    nesting--;
+    if (wrong_code) f->cs = wrong_code;
+    wrong_code = 0;
+    return true;
+}
+
+static void non_maskable(void) {
+    apic_on(false);
+    nmis = nested = 0;
+    hook = note_nmi;
+    send_nmi();
+    check(nmis == 1, "an NMI with IF clear: %d", nmis);
+    // Those that come while one is served are one, after its IRET.
+    more = 3;
+    send_nmi();
+    check(nmis == 3 && !nested, "three in the handler of one: %d more, %d in it", nmis - 2, nested);
+    // An IRET that faults ends the blocking all the same.
+    wrong_code = TASK;
+    check(guarded(send_nmi, 0, 0) && last.vector == GP && last.error == TASK,
+          "IRET to no code: vector %d error %x", last.vector, last.error);
+    check(nmis == 4, "the NMI before it: %d", nmis);
+    send_nmi();
+    check(nmis == 5, "an NMI after an IRET that faulted: %d", nmis);
+    hook = 0;
+}
+
 void test_interrupts(void) {
     static const struct {
         const char *name;
@@ -298,6 +336,7 @@ void test_interrupts(void) {
         {"I/O APIC", io_apic},
         {"local APIC", self},
         {"shadows", shadows},
+        {"NMIs", non_maskable},
     };
     for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
         begin(parts[i].name);

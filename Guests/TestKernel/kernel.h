@@ -191,7 +191,8 @@ struct Chain new_chain(u64 *pml4, int slot);
 extern u64 step;                            // test every step-th case only
 void test_access(void), test_keys(void), test_edits(void), test_invalidation(void),
     test_lawful(void), test_memory(void);
-void test_forms(void), test_pointers(void), test_levels5(void), test_access5(u64 *pml5);
+void test_forms(void), test_pointers(void), test_legacy(void), test_levels5(void);
+void test_access5(u64 *pml5);
 extern u64 high_ram;                        // 16 MiB of RAM above 4 GiB, 4 MiB aligned; 0: none
 void test_corners(void), test_stepping(void), test_exceptions(void), test_debug(void);
 void test_privilege(void), test_segments(void);

@@ -25,6 +25,7 @@ static const struct {
     {"processors", test_processors},
     {"forms", test_forms},
     {"pointers", test_pointers},
+    {"legacy", test_legacy},
     {"levels5", test_levels5},
 };
 

@@ -203,7 +203,7 @@ import VirtualMachine
     func privilege() throws { try Self.check("privilege segments", cases: 180) }
 
     @Test("interrupts come in order, when they may, and no sooner")
-    func interrupts() throws { try Self.check("interrupts", cases: 220) }
+    func interrupts() throws { try Self.check("interrupts", cases: 227) }
 
     @Test("timers come when they are due")
     func timers() throws { try Self.check("timers", cases: 1_000) }
@@ -223,6 +223,9 @@ import VirtualMachine
         }
         try Self.check("pointers", cases: 1_000)
     }
+
+    @Test("segments, tasks and virtual-8086 mode of 32-bit code do what the manual says")
+    func legacy() throws { try Self.check("legacy", cases: 131) }
 
     @Test("no setting of a technique changes what other forms of page tables mean")
     func formsUnderSettings() throws {
