@@ -54,6 +54,7 @@ let package = Package(
                 "Devices", "Boot", "CZstandard", "CXXHash",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
+        module("Debugger", ["X86", "Processor", "Hypervisor", "VirtualMachine"]),
         module("Reporting", ["X86", "Hypervisor"]),
         .target(
             name: "Comparison",
@@ -72,8 +73,8 @@ let package = Package(
         .executableTarget(
             name: "penumbra",
             dependencies: [
-                "VirtualMachine", "Verification", "Reporting", "Comparison", "Hypervisor",
-                "Processor", "MachineMemory", "CZydis",
+                "VirtualMachine", "Debugger", "Verification", "Reporting", "Comparison",
+                "Hypervisor", "Processor", "MachineMemory", "CZydis",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -102,6 +103,7 @@ let package = Package(
                 "Devices", "Snapshot", "X86",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
+        tests("DebuggerTests", ["Debugger", "VirtualMachine", "Processor", "X86"]),
         tests("ReportingTests", ["Reporting", "Hypervisor"]),
         tests(
             "ComparisonTests",

@@ -100,6 +100,7 @@ import X86
                     "lastNote", "faultedAccess",
                     // The host's.
                     "instructionObserver", "observer", "hasObserver", "retiredBefore",
+                    "debugState",
                 ]))
         // Saved: the injection of `control`, and the two requests.
         let interface = try Self.part(processor, "interface")
@@ -115,7 +116,8 @@ import X86
                 saved: ["configuration", "memory", "clock", "board", "processors", "tap", "turn"],
                 others: [
                     "stopFlag", "pauseFlag", "pausePoint", "stopRegion", "console", "hypervisor",
-                    "oracle", "retiredByOthers", "onLeniency", "series",
+                    "oracle", "retiredByOthers", "onLeniency", "series", "breakFlag", "isDebugged",
+                    "nextPoll",
                 ]))
         Self.check(
             try Self.part(machine, "turn"),

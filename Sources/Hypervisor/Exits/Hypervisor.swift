@@ -31,11 +31,11 @@ import X86
 public final class Hypervisor {
     /// How memory is virtualized.
     public let technique: Technique
-    private let policy: Policy
-    private let processors: [Processor]
-    private let mmu: ShadowMMU?
+    let policy: Policy
+    let processors: [Processor]
+    let mmu: ShadowMMU?
     private let layout: TraceLayout
-    private var rings: [TraceRing] = []
+    private(set) var rings: [TraceRing] = []
     /// The memory for what a processor has completed, kept from one exit to the next.
     private var completed: [UInt64] = []
     private var exits = Tally<ExitReason>()

@@ -104,10 +104,17 @@ extension Processor {
     private func runOne(_ block: BlockRef) -> Status {
         let shadow = core.state.interruptShadow
         core.state.interruptShadow = false
-        if core.state.isObserved { instructionObserver?(self) }
+        if core.state.isObserved {
+            instructionObserver?(self)
+            if stopsForDebugger() {
+                core.state.interruptShadow = shadow
+                return .again
+            }
+        }
         if core.debugActive, checkInstructionBreakpoints(core) { return .fault }
         let wasStepping = beginDebugStep(core)
         let status = execute(block, count: 1)
+        if core.state.isObserved { reportAccess(status) }
         if status == .next || status == .jump {
             endDebugStep(core, wasStepping)
         } else if status == .again, core.state.pending == .none {
