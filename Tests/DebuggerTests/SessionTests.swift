@@ -101,7 +101,7 @@ import X86
         let bench = try Bench(technique, engine: engine)
         _ = bench.ask("Z0,\(address(Place.paged)),1")
         _ = bench.ask("Z2,201000,4")
-        _ = bench.ask("Z3,20100,4")
+        _ = bench.ask("Z3,201004,4")
         var stops = 0
         while case .debugStop = try bench.resume(stops % 3 == 0 ? "vCont;s:1" : "vCont;c") {
             stops += 1
@@ -115,7 +115,7 @@ import X86
             }
             if stops == 200 { _ = bench.ask("z2,201000,4") }
         }
-        #expect(stops > 200)
+        #expect(stops >= 200)
         #expect(bench.machine.digest() == plain.machine.digest())
         #expect(bench.machine.ledger == plain.machine.ledger)
     }
