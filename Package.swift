@@ -103,7 +103,8 @@ let package = Package(
                 "Devices", "Snapshot", "X86",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
-        tests("DebuggerTests", ["Debugger", "VirtualMachine", "Processor", "X86"]),
+        tests(
+            "DebuggerTests", ["Debugger", "VirtualMachine", "Hypervisor", "Processor", "X86"]),
         tests("ReportingTests", ["Reporting", "Hypervisor"]),
         tests(
             "ComparisonTests",

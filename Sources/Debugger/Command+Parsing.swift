@@ -36,13 +36,14 @@ extension Command {
 
     /// Commands that have a name.
     private static func named(_ payload: [UInt8]) -> Command {
-        let end = payload.firstIndex { [UInt8(ascii: ":"), UInt8(ascii: ","), UInt8(ascii: ";")].contains($0) }
+        let end = payload.firstIndex { ":,;".utf8.contains($0) }
         let name = String(decoding: payload[..<(end ?? payload.count)], as: UTF8.self)
         let rest = payload[(end.map { $0 + 1 } ?? payload.count)...]
         switch name {
         case "qSupported":
             return .supported(
-                rest.split(separator: UInt8(ascii: ";")).map { String(decoding: $0, as: UTF8.self) })
+                rest.split(separator: UInt8(ascii: ";")).map { String(decoding: $0, as: UTF8.self) }
+            )
         case "QStartNoAckMode": return .stopAcknowledging
         case "qXfer": return features(rest)
         case "qC": return .currentThread

@@ -9,7 +9,7 @@ import VirtualMachine
 /// a debugger.
 package struct DebugSession {
     /// What a command leads to.
-    package enum Answer: Equatable {
+    package enum Answer: Equatable, Sendable {
         /// Packets for the debugger.
         case replies([[UInt8]])
         /// The machine goes on; the reply comes when it stops.

@@ -64,7 +64,8 @@ extension Monitor {
     }
 
     func mappedMemory(_ number: Int) -> String {
-        guard let cr0 = target.value(of: .cr0, processor: number), UInt64(cr0) & CR0.paging != 0
+        guard let cr0 = target.value(of: .cr0, processor: number),
+            UInt64(truncatingIfNeeded: cr0) & CR0.paging != 0
         else { return "processor \(number): no paging\n" }
         let (ranges, areAll) = target.mappedRanges(processor: number, limit: Self.mostLines - 1)
         var lines = ranges.map { range in

@@ -108,7 +108,9 @@ struct Monitor {
         var lines: [String] = []
         for start in stride(from: 0, to: bytes.count / size * size, by: 16) {
             var line = Self.hex(address &+ UInt64(start)) + ":"
-            for place in stride(from: start, to: min(start + 16, bytes.count / size * size), by: size) {
+            for place in stride(
+                from: start, to: min(start + 16, bytes.count / size * size), by: size)
+            {
                 let value = RegisterLayout.value(bytes[place..<place + size])
                 line += " 0x" + Self.hex(UInt64(truncatingIfNeeded: value), size * 2)
             }

@@ -10,7 +10,7 @@ final class Socket {
 
     deinit {
         close(descriptor)
-        if let path { unlink(path) }
+        if let path { unsafe unlink(path) }
     }
 
     // MARK: Listening
@@ -36,7 +36,7 @@ final class Socket {
             address.sin_port = port.bigEndian
             let number = host.reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
             address.sin_addr.s_addr = number.bigEndian
-            guard unsafe made.bind(&address) else { throw .cannotListen(endpoint, errno: errno) }
+            guard made.bind(&address) else { throw .cannotListen(endpoint, errno: errno) }
         case .unix(let path):
             var address = sockaddr_un()
             address.sun_family = sa_family_t(AF_UNIX)
@@ -46,7 +46,7 @@ final class Socket {
                     unsafe bytes[index] = byte
                 }
             }
-            guard unsafe made.bind(&address) else { throw .cannotListen(endpoint, errno: errno) }
+            guard made.bind(&address) else { throw .cannotListen(endpoint, errno: errno) }
             made.path = path
         }
         guard listen(descriptor, 4) == 0 else { throw .cannotListen(endpoint, errno: errno) }
@@ -81,9 +81,10 @@ final class Socket {
 
     /// Takes a connection that waits; nil where there is none.
     func accept() -> Socket? {
-        let flags = Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        let connection = unsafe accept4(descriptor, nil, nil, flags)
+        let connection = unsafe Glibc.accept(descriptor, nil, nil)
         guard connection >= 0 else { return nil }
+        _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
+        _ = fcntl(connection, F_SETFL, O_NONBLOCK)
         var one: Int32 = 1
         // Packets are small, and each is waited for; a socket of another kind refuses.
         unsafe setsockopt(
@@ -110,7 +111,8 @@ final class Socket {
         while !rest.isEmpty {
             let count = unsafe rest.withUnsafeBytes { buffer in
                 // The buffer outlives the call, and its length is its own.
-                unsafe Glibc.send(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL.rawValue))
+                unsafe Glibc.send(
+                    descriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL.rawValue))
             }
             if count > 0 {
                 rest = rest.dropFirst(count)

@@ -20,7 +20,9 @@ import VirtualMachine
         for name in ["gdt", "idt", "efer", "dr7", "lstr", "xcr0"] { #expect(text.contains(name)) }
     }
 
-    @Test("the modelled TLB's entries are listed with what they lead to", arguments: ["bare", "nested"])
+    @Test(
+        "the modelled TLB's entries are listed with what they lead to",
+        arguments: ["bare", "nested"])
     func translations(technique: String) throws {
         let text = try bench(technique).monitor("info tlb")
         let lines = text.split(separator: "\n")

@@ -123,8 +123,11 @@ import X86
     func addresses() throws {
         #expect(try DebugEndpoint(parsing: "tcp::1234") == .standard)
         #expect("\(DebugEndpoint.standard)" == "tcp:127.0.0.1:1234")
-        #expect(try DebugEndpoint(parsing: "tcp:localhost:1") == .tcp(host: [127, 0, 0, 1], port: 1))
-        #expect(try DebugEndpoint(parsing: "tcp:0.0.0.0:65535") == .tcp(host: [0, 0, 0, 0], port: 65535))
+        #expect(
+            try DebugEndpoint(parsing: "tcp:localhost:1") == .tcp(host: [127, 0, 0, 1], port: 1))
+        #expect(
+            try DebugEndpoint(parsing: "tcp:0.0.0.0:65535")
+                == .tcp(host: [0, 0, 0, 0], port: 65535))
         #expect(try DebugEndpoint(parsing: "unix:/run/a:b") == .unix(path: "/run/a:b"))
     }
 

@@ -36,7 +36,8 @@ private final class TestClient {
         var rest = bytes[...]
         while !rest.isEmpty {
             let count = unsafe rest.withUnsafeBytes { buffer in
-                unsafe Glibc.send(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL.rawValue))
+                unsafe Glibc.send(
+                    descriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL.rawValue))
             }
             guard count > 0 else { return }
             rest = rest.dropFirst(count)
@@ -85,7 +86,7 @@ private final class TestClient {
         client.send(packet: "Z0,\(String(Bench.entry, radix: 16)),1")
         client.send(packet: "D")
         #expect(serve() == .resumed)
-        #expect(client.receive() == "+$T02thread:1;#77+$OK#9a+$OK#9a")
+        #expect(client.receive() == "+$T02thread:1;#d4+$OK#9a+$OK#9a")
         #expect(client.receive() == nil)
         // The breakpoint went with the debugger.
         #expect(bench.machine.run() == .debugExit(status: 7))

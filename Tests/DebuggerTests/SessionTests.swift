@@ -190,8 +190,10 @@ import X86
         var text = ""
         while true {
             let part = try #require(
-                bench.ask("qXfer:features:read:target.xml:\(String(text.utf8.count, radix: 16)),400")
-                    .first)
+                bench.ask(
+                    "qXfer:features:read:target.xml:\(String(text.utf8.count, radix: 16)),400"
+                )
+                .first)
             text += part.dropFirst()
             if part.hasPrefix("l") { break }
             #expect(part.hasPrefix("m"))
@@ -240,7 +242,8 @@ import X86
         }
     }
 
-    @Test("any commands at all leave the machine able to go on", arguments: [1, 2, 3, 4] as [UInt64])
+    @Test(
+        "any commands at all leave the machine able to go on", arguments: [1, 2, 3, 4] as [UInt64])
     func fuzz(seed: UInt64) throws {
         let bench = try Bench()
         var random = SplitMix64(seed: seed)

@@ -31,9 +31,8 @@ struct GuestTables {
         }
         var level = Self.top(rules.form)
         while true {
-            let entry = self.entry(
-                table, rules.form.index(GuestVirtualAddress(address), at: level), rules, level)
-            guard let entry else { return nil }
+            let index = rules.form.index(GuestVirtualAddress(address), at: level)
+            guard let entry = self.entry(table, index, rules, level) else { return nil }
             if !rules.isLeaf(entry, at: level), let below = level.below {
                 table = rules.tableBase(entry)
                 level = below
@@ -52,7 +51,8 @@ struct GuestTables {
     func forEachPage(atMost limit: Int, _ body: (MappedRange) -> Bool) -> Bool {
         guard let rules = processor.pagingRules else { return true }
         var left = limit
-        let all = MappedRange(start: 0, length: 0, isWritable: true, isUser: true, isExecutable: true)
+        let all = MappedRange(
+            start: 0, length: 0, isWritable: true, isUser: true, isExecutable: true)
         if rules.form == .pae {
             for number in 0..<4 as Range<UInt64> {
                 guard let table = root(number << 30, rules) else { continue }
@@ -74,7 +74,7 @@ struct GuestTables {
         for index in 0..<rules.form.entryCount(at: level) {
             left -= 1
             if left < 0 { return false }
-            guard let entry = entry(table, index, rules, level) else { continue }
+            guard let entry = self.entry(table, index, rules, level) else { continue }
             var range = rights
             range.start = Self.extended(start &+ UInt64(index) &* span, rules.form)
             range.length = span
@@ -101,12 +101,10 @@ struct GuestTables {
             (table & ~0xfff) &+ UInt64(index) &* rules.form.entryBytes)
         guard memory.isGuestMemory(place, size: Int(rules.form.entryBytes)) else { return nil }
         let machine = memory.machineAddress(of: place)
-        let raw =
+        let entry = PagingEntry(
             rules.form == .twoLevel
-            ? memory.load(UInt32.self, at: machine).map { UInt64($0) }
-            : memory.load(UInt64.self, at: machine)
-        guard let raw else { return nil }
-        let entry = PagingEntry(raw)
+                ? memory.load(UInt32.self, at: machine).map { UInt64($0) } ?? 0
+                : memory.load(UInt64.self, at: machine) ?? 0)
         return entry.isPresent && rules.reservedBits(entry, at: level) == 0 ? entry : nil
     }
 
