@@ -81,7 +81,7 @@ final class Socket {
 
     /// Takes a connection that waits; nil where there is none.
     func accept() -> Socket? {
-        let connection = unsafe Glibc.accept(descriptor, nil, nil)
+        let connection = Glibc.accept(descriptor, nil, nil)
         guard connection >= 0 else { return nil }
         _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
         _ = fcntl(connection, F_SETFL, O_NONBLOCK)
@@ -112,7 +112,7 @@ final class Socket {
             let count = unsafe rest.withUnsafeBytes { buffer in
                 // The buffer outlives the call, and its length is its own.
                 unsafe Glibc.send(
-                    descriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL.rawValue))
+                    descriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL))
             }
             if count > 0 {
                 rest = rest.dropFirst(count)

@@ -125,7 +125,7 @@ struct GuestTables {
     private static func extended(_ address: UInt64, _ form: PagingForm) -> UInt64 {
         if form.linearAddressBits == 32 { return address & 0xffff_ffff }
         let unused = Int64(64 &- form.linearAddressBits)
-        return UInt64(bitPattern: Int64(bitPattern: address) << unused >> unused)
+        return UInt64(bitPattern: (Int64(bitPattern: address) << unused) >> unused)
     }
 
     private static func isCanonical(_ address: UInt64, _ form: PagingForm) -> Bool {
