@@ -35,6 +35,30 @@
         nonmutating set { unsafe pointer(word).pointee = newValue }
     }
 
+    /// Sets all bytes.
+    func fill(with byte: UInt8) { Memory.set(address, Int32(byte), size) }
+
+    /// Copies as much from another memory, which is not smaller.
+    func copy(_ other: Memory) { Memory.move(address, other.address, size) }
+
+    @_extern(c, "memset") private static func set(_ target: Int, _ byte: Int32, _ size: Int)
+    @_extern(c, "memcpy") private static func move(_ target: Int, _ source: Int, _ size: Int)
+
+    /// A byte, counted from the start; it must lie within.
+    subscript(byte byte: Int) -> UInt8 {
+        unsafe UnsafePointer(bitPattern: address &+ byte).unsafelyUnwrapped.pointee
+    }
+
+    /// The four single-precision numbers of two words, counted in vectors from the start.
+    subscript(vector vector: Int) -> SIMD4<Float> {
+        get { unsafe UnsafePointer(vectors + vector).pointee }
+        nonmutating set { unsafe vectors[vector] = newValue }
+    }
+
+    private var vectors: UnsafeMutablePointer<SIMD4<Float>> {
+        unsafe UnsafeMutablePointer(bitPattern: address).unsafelyUnwrapped
+    }
+
     @inline(__always)
     private func pointer(_ word: Int) -> UnsafeMutablePointer<UInt64> {
         // Mapped memory does not lie at address 0.

@@ -71,8 +71,9 @@ private func usage() -> Int32 {
     return 2
 }
 
-private let usageLines: InlineArray<3, StaticString> = [
+private let usageLines: InlineArray<4, StaticString> = [
     "usage: workload NAME SIZE [WORKERS|all]",
     "       NAME: fork exec cow map protect touch switch syscall random stream read",
+    "             integer vector x87 copy",
     "       mark begin|end REGION",
 ]

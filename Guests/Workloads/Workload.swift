@@ -14,12 +14,17 @@ enum Workload: UInt16 {
     case random = 9
     case stream = 10
     case read = 11
+    // 12 is the region of the script `compile`.
+    case integer = 13
+    case vector = 14
+    case x87 = 15
+    case copy = 16
 
-    /// The number of its region. 12 is that of the script `compile`.
+    /// The number of its region.
     var region: UInt16 { rawValue }
 
     init?(_ name: Argument) {
-        for number in 1...11 as ClosedRange<UInt16> {
+        for number in 1...16 as ClosedRange<UInt16> {
             guard let workload = Workload(rawValue: number) else { continue }
             if name == workload.name {
                 self = workload
@@ -42,6 +47,10 @@ enum Workload: UInt16 {
         case .random: "random"
         case .stream: "stream"
         case .read: "read"
+        case .integer: "integer"
+        case .vector: "vector"
+        case .x87: "x87"
+        case .copy: "copy"
         }
     }
 
@@ -50,17 +59,18 @@ enum Workload: UInt16 {
         switch self {
         case .fork, .exec: "processes"
         case .cow, .touch: "pages"
-        case .map, .protect: "times"
+        case .map, .protect, .integer, .vector: "times"
         case .switch: "round trips"
         case .syscall: "calls"
-        case .random, .stream, .read: "MiB"
+        case .random, .stream, .read, .copy: "MiB"
+        case .x87: "thousands"
         }
     }
 
     /// The largest size: what fits into an address, and comes to an end.
     var mostSize: Int {
         switch self {
-        case .random, .stream, .read: 1 << 20
+        case .random, .stream, .read, .copy: 1 << 20
         case .cow, .touch: 1 << 28
         default: 1_000_000_000
         }
@@ -88,6 +98,10 @@ enum Workload: UInt16 {
         case .random: Accesses.random(size, gate)
         case .stream: Accesses.stream(size, gate)
         case .read: Accesses.read(size, gate)
+        case .integer: Arithmetic.integer(size, gate)
+        case .vector: Arithmetic.vector(size, gate)
+        case .x87: Arithmetic.x87(size, gate)
+        case .copy: Arithmetic.copy(size, gate)
         }
     }
 }

@@ -1,8 +1,10 @@
 # What Swift has no words for: the entry from the kernel, a system call, a thread on a stack of its
-# own, CPUID, and the three functions that compilers call on their own account. All else is Swift.
+# own, CPUID, x87 arithmetic, and the three functions that compilers call on their own
+# account. All else is Swift.
 
         .text
         .globl  _start, workloads_system_call, workloads_start_thread, workloads_mark
+        .globl  workloads_sum_of_quotients
         .globl  memset, memcpy, memmove
 
 # RSP points to the number of arguments, then their addresses and a null (System V ABI §3.4.1).
@@ -57,6 +59,25 @@ workloads_mark:
         mov     %esi, %ecx
         cpuid
         pop     %rbx
+        ret
+
+# UInt64 workloads_sum_of_quotients(terms): the significand of the sum of 1/k² for k from 1, in
+# extended precision.
+workloads_sum_of_quotients:
+        fldz
+        fld1                            # k, sum
+1:      fld     %st(0)
+        fmul    %st(0), %st(0)
+        fld1
+        fdivp   %st, %st(1)             # 1/k², k, sum
+        faddp   %st, %st(2)
+        fld1
+        faddp   %st, %st(1)
+        dec     %rdi
+        jnz     1b
+        fstp    %st(0)
+        fstpt   -16(%rsp)
+        mov     -16(%rsp), %rax
         ret
 
 memset: mov     %rdi, %r8

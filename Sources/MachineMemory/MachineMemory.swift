@@ -203,13 +203,13 @@ import X86
 /// What `MachineMemory.frameFlags` says of a frame.
 package enum FrameFlags {
     /// Memory answers in this frame.
-    package static let memory: UInt8 = 1
+    @inlinable package static var memory: UInt8 { 1 }
     /// Instructions decoded from this frame are cached.
-    package static let code: UInt8 = 2
+    @inlinable package static var code: UInt8 { 2 }
     /// Writes to this frame are told to `MachineMemory.writeObserver`.
-    package static let watched: UInt8 = 4
+    @inlinable package static var watched: UInt8 { 4 }
     /// Writes to a frame with one of these take the slow path.
-    package static let slowWrites = code | watched
+    @inlinable package static var slowWrites: UInt8 { code | watched }
 }
 
 /// Why machine memory could not be made.

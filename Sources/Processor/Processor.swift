@@ -90,6 +90,11 @@ import X86
     let platform: any Platform
     /// The bits of a linear address in the widest form that the model has (`Core.isStorable`).
     let storableBits: Int64
+    /// What walks ask of the model, each by itself: to copy a model out of a class retains parts.
+    let mostPhysicalAddressBits: UInt64
+    /// CPUID.80000001H:EDX.Page1GB.
+    public let hasGigabytePages: Bool
+    let hasLargeAddresses: Bool
     let core: Core
     let blocks: BlockCache
     let vector: VectorUnit
@@ -139,6 +144,9 @@ import X86
         self.model = model
         self.index = index
         storableBits = model.has(.la57) ? 57 : 48
+        mostPhysicalAddressBits = model.physicalAddressBits
+        hasGigabytePages = model.hasGigabytePages
+        hasLargeAddresses = model.has(.pse36)
         unsafe interface = .allocate(capacity: 1)
         unsafe interface.initialize(to: Interface())
         unsafe stateBlock = UnsafeMutableRawPointer.allocate(
@@ -254,9 +262,12 @@ import X86
         blocks.drop(frame: frame.number)
     }
 
-    /// Takes the records of completed writes, in place of what `records` holds; none are left.
-    public func takeCompletedWrites(into records: inout [UInt64]) {
-        // The memory of the two arrays changes hands: none is allocated.
+    /// Does something with the records of completed writes; none are left.
+    public func takeCompletedWrites(_ body: ([UInt64]) -> Void) {
+        // The array changes hands and comes back, so that none is allocated.
+        var records: [UInt64] = []
+        swap(&records, &completedWrites)
+        body(records)
         records.removeAll(keepingCapacity: true)
         swap(&records, &completedWrites)
     }

@@ -19,6 +19,8 @@ final class MachineClock: TimeSource {
     let kind: ClockKind
     /// The retired instructions of all processors.
     var retired: () -> UInt64 = { 0 }
+    /// What the processors whose turn it is not have retired.
+    var retiredByOthers: UInt64 = 0
     /// The time that halts have skipped, modulo 2^64: a machine that was saved with the host clock
     /// may have retired more instructions than nanoseconds have passed.
     private var skipped: UInt64 = 0
@@ -29,9 +31,12 @@ final class MachineClock: TimeSource {
         hostStart = Self.hostNow
     }
 
-    var now: UInt64 {
+    var now: UInt64 { now(retired: kind == .virtual ? retired() &- retiredByOthers : 0) }
+
+    /// The same where the processor whose turn it is has retired so many instructions.
+    func now(retired: UInt64) -> UInt64 {
         switch kind {
-        case .virtual: retired() &+ skipped
+        case .virtual: retiredByOthers &+ retired &+ skipped
         case .host: Self.hostNow &- hostStart
         }
     }

@@ -67,7 +67,9 @@ final class ProcessorPins: Platform {
         self.processor?.requestStop()
     }
 
-    func timeStamp(retired: UInt64, processor: Int) -> UInt64 { board.clock.now }
+    func timeStamp(retired: UInt64, processor: Int) -> UInt64 {
+        board.clock.now(retired: retired)
+    }
 
     /// An access may have raised an interrupt, set a timer or ended the machine: the run loop
     /// looks at it before the next instruction.

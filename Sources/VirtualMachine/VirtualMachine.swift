@@ -47,8 +47,6 @@ public final class VirtualMachine {
     var turn: Turn
     /// How the run has gone on, where the configuration has a `sampleInterval`.
     public private(set) var series: RunSeries?
-    /// What the processors whose turn it is not have retired.
-    var retiredByOthers: UInt64 = 0
 
     /// The retired count at which input and the stop flag are looked at next: what comes between
     /// has no part in when that is.
@@ -175,7 +173,7 @@ public final class VirtualMachine {
     }
 
     /// Instructions that all processors have retired so far.
-    public var retired: UInt64 { retiredByOthers &+ current.retired }
+    public var retired: UInt64 { clock.retiredByOthers &+ current.retired }
     /// The engine that executes guest code.
     public var engine: Engine { processors[0].engine }
     /// The exact counts so far.
@@ -301,7 +299,7 @@ public final class VirtualMachine {
     private func passTurn() {
         let next = turn.next
         let total = retired
-        retiredByOthers = total &- processors[next].retired
+        clock.retiredByOthers = total &- processors[next].retired
         turn.begin(next, retired: processors[next].retired, total: total)
     }
 

@@ -125,7 +125,7 @@
 
     /// The guest-physical base of the page that a leaf at `level` maps. In a 4-byte directory entry
     /// bits 20…13 are bits 39…32 of it ("PSE-36", SDM Vol. 3A Table 4-4).
-    @inlinable
+    @inlinable @inline(__always)
     public func leafBase(_ entry: PagingEntry, at level: PageLevel) -> UInt64 {
         guard form == .twoLevel else { return entry.leafBase(at: level) & addressMask }
         let low = entry.rawValue & 0xffff_ffff
@@ -143,7 +143,7 @@
     ///
     /// - Source: SDM Vol. 3A Tables 4-4 to 4-6 (4-byte entries), 4-8 to 4-11 (PAE; a pointer's are
     ///   looked at when it is loaded), 4-14 to 4-20 (4- and 5-level).
-    @inlinable
+    @inlinable @inline(__always)
     public func reservedBits(_ entry: PagingEntry, at level: PageLevel) -> UInt64 {
         let beyond = PagingEntry.addressMask & ~addressMask
         switch form {

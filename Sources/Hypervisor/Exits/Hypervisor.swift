@@ -33,16 +33,21 @@ public final class Hypervisor {
     public let technique: Technique
     let policy: Policy
     let processors: [Processor]
+    /// The same, for what is done at each exit.
+    private let exiting: [Unretained<Processor>]
     let mmu: ShadowMMU?
     private let layout: TraceLayout
     private(set) var rings: [TraceRing] = []
-    /// The memory for what a processor has completed, kept from one exit to the next.
-    private var completed: [UInt64] = []
     private var exits = Tally<ExitReason>()
     private var fullestRing: UInt64 = 0
     private var division = LedgerDivision()
     /// The last fault-like exit for a translation: whose, and after how many instructions.
-    private var lastFault = (processor: -1, retired: UInt64.max)
+    private let lastFault: LazyTable<Fault>
+
+    private struct Fault: BitwiseCopyable, Equatable {
+        var processor = -1
+        var retired = UInt64.max
+    }
 
     /// How much machine memory the hypervisor needs: what the traced-write facility uses from
     /// machine address 0 up (`TraceLayout`), and `shadowBytes` for shadow pages after it. 0 for
@@ -78,8 +83,11 @@ public final class Hypervisor {
         defects: Defects
     ) throws(HypervisorError) {
         guard !processors.isEmpty else { throw .noProcessor }
+        guard let lastFault = LazyTable<Fault>(count: 1) else { throw .noHostMemory }
+        self.lastFault = lastFault
         self.technique = technique
         self.processors = processors
+        exiting = processors.map { Unretained($0) }
         var policy = technique.policy
         policy.defects = defects
         self.policy = policy
@@ -89,6 +97,7 @@ public final class Hypervisor {
             mmu = nil
             return
         }
+        lastFault[0] = Fault()
         let least = ShadowMMU.leastPages(processors: processors.count, policy: policy)
         guard shadowBytes / pageSize >= least else {
             throw .tooLittleShadowMemory(given: shadowBytes, least: least * pageSize)
@@ -140,20 +149,25 @@ public final class Hypervisor {
     /// - Returns: true where the guest goes on; false where the exit is none of memory
     ///   virtualization's, and the board's to answer (`limit`, `halted`, `stopped`,
     ///   `tripleFault`).
-    public func handle(_ exit: Exit, processor: Int) -> Bool {
+    public func handle(_ exit: Exit, processor number: Int) -> Bool {
         // Model: step L1. No processor runs until this returns.
+        exiting[number].with { handle(exit, number, $0) }
+    }
+
+    @inline(__always)
+    private func handle(_ exit: Exit, _ number: Int, _ processor: Processor) -> Bool {
         adoptElidedRoots()
-        mmu?.isBegunAnew = isBegunAnew(exit, processor)
+        mmu?.isBegunAnew = isBegunAnew(exit, number, processor)
         applyCompleted(processor)
         var reason = ExitReason(exit)
         defer { if let reason { count(reason, processor) } }
-        if isIgnored(exit, processor) { return true }
+        if isIgnored(exit, number) { return true }
         switch exit {
         case .limit, .halted, .stopped, .tripleFault:
             return false
         case .pageFault(let address, let access):
             if !policy.defects.contains(.skipsDrainAtFault) { drain(.pageFault) }
-            switch resolve(address, access, processor) {
+            switch resolve(address, access, number, processor) {
             case .tableWrite, .unsynced: reason = .tableWrite
             case .hidden, .injected, .none: break
             }
@@ -161,25 +175,25 @@ public final class Hypervisor {
             switch mmu?.resolveSecondDimension(address, access) {
             case .tableWrite:
                 reason = .tableWrite
-                processors[processor].control.completesProtectedWrites = true
+                processor.control.completesProtectedWrites = true
             case .unsynced: reason = .tableWrite
             case .hidden, .injected, .none: break
             }
         case .rootLoaded:
             drain(.rootLoaded)
             resyncAll()
-            loadRoot(processor)
-            mmu?.knowRoot(processor: processor, mode: processors[processor].guestMode)
+            loadRoot(number)
+            mmu?.knowRoot(processor: number, mode: processor.guestMode)
         case .invalidatePage(let address):
-            drain(.invalidatePage, processor)
-            if policy.unsyncsLeafTables { mmu?.invalidated(address, processor: processor) }
+            drain(.invalidatePage, number)
+            if policy.unsyncsLeafTables { mmu?.invalidated(address, processor: number) }
         case .invalidatePCID:
             drain(.invalidatePCID)
             resyncAll()
         case .pagingModeChanged(let cr0, _, _):
             drain(.pagingModeChanged)
             resyncAll()
-            pagingModeChanged(from: cr0, processor)
+            pagingModeChanged(from: cr0, number)
         case .bufferThreshold:
             drain(.bufferThreshold)
         case .bufferFull:
@@ -246,25 +260,24 @@ public final class Hypervisor {
 
     /// Whether any processor has written records that are not drained yet.
     package var hasPendingRecords: Bool {
-        policy.trace != nil && processors.contains { $0.hasPendingRecords }
+        policy.trace != nil && exiting.contains { $0.with { $0.hasPendingRecords } }
     }
 
     // MARK: Exits
 
-    private func count(_ reason: ExitReason, _ number: Int) {
+    private func count(_ reason: ExitReason, _ processor: Processor) {
         exits[reason] &+= 1
-        division.count(
-            reason, code: processors[number].rip, process: processors[number].guestRoot)
+        division.count(reason, code: processor.rip, process: processor.guestRoot)
     }
 
     /// Whether an instruction faults that did so at the exit before: what it wrote is written anew
     /// at each attempt, and says nothing of what the guest does with its pages.
-    private func isBegunAnew(_ exit: Exit, _ number: Int) -> Bool {
+    private func isBegunAnew(_ exit: Exit, _ number: Int, _ processor: Processor) -> Bool {
         switch exit {
         case .pageFault, .secondDimensionFault:
-            let fault = (processor: number, retired: processors[number].retired)
-            defer { lastFault = fault }
-            return fault == lastFault
+            let fault = Fault(processor: number, retired: processor.retired)
+            defer { lastFault[0] = fault }
+            return fault == lastFault[0]
         default: return false
         }
     }
@@ -324,20 +337,19 @@ public final class Hypervisor {
     }
 
     /// Applies what the processor has written to protected tables.
-    private func applyCompleted(_ number: Int) {
-        guard let mmu, processors[number].hasCompletedWrites else { return }
+    private func applyCompleted(_ processor: Processor) {
+        guard let mmu, processor.hasCompletedWrites else { return }
         // The step may have been recorded in part. What is written to an upper table is applied at
         // once, and no older record may be behind it (`setLink`).
         if hasPendingRecords { drain(.completedWrite) }
-        processors[number].takeCompletedWrites(into: &completed)
-        mmu.applyCompleted(completed)
+        processor.takeCompletedWrites { mmu.applyCompleted($0) }
     }
 
     private func resolve(
-        _ address: GuestVirtualAddress, _ access: AccessKind, _ number: Int
+        _ address: GuestVirtualAddress, _ access: AccessKind, _ number: Int,
+        _ processor: Processor
     ) -> FaultResolution? {
         guard let mmu else { return nil }
-        let processor = processors[number]
         let root = mmu.liveRoot(processor: number)
         let resolution = mmu.resolve(address, access, processor.guestMode, processor: number)
         switch resolution {
@@ -418,7 +430,6 @@ extension Processor {
         GuestMode(
             cr0: cr0, cr3: cr3, cr4: cr4, efer: efer, pointers: pointers,
             alignmentCheck: alignmentCheckFlag,
-            physicalAddressBits: pagingRules?.physicalAddressBits ?? model.physicalAddressBits,
-            hasGigabytePages: model.hasGigabytePages)
+            physicalAddressBits: physicalAddressBits, hasGigabytePages: hasGigabytePages)
     }
 }

@@ -35,13 +35,13 @@ struct ShadowPage: BitwiseCopyable {
     /// The page stands for registers, not for memory: see `ShadowMMU+Upper.swift`.
     static let upper: UInt8 = 8
 
-    var level: PageLevel { PageLevel(rawValue: levelNumber) ?? .table }
-    var isDirect: Bool { flags & Self.direct != 0 }
-    var isUpper: Bool { flags & Self.upper != 0 }
+    @inline(__always) var level: PageLevel { PageLevel(rawValue: levelNumber) ?? .table }
+    @inline(__always) var isDirect: Bool { flags & Self.direct != 0 }
+    @inline(__always) var isUpper: Bool { flags & Self.upper != 0 }
     var isInUse: Bool { levelNumber != 0 }
 
     /// Whether a processor may walk from here: no entry names such a page.
-    var isRoot: Bool { levelNumber == 5 || levelNumber == 4 && role.form != .fiveLevel }
+    @inline(__always) var isRoot: Bool { levelNumber == 5 || levelNumber == 4 && role.form != .fiveLevel }
 
     /// The linear address whose bits from the level of a root down are `bits`.
     func linearAddress(_ bits: UInt64) -> UInt64 {

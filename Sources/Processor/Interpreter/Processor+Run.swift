@@ -22,6 +22,7 @@ extension Processor {
             if control.completesProtectedWrites { return endCompletion() }
         }
         stirCaches()
+        let translations = blocks.translations
         var standstills = 0
         while true {
             if let exit = betweenInstructions(limit) { return exit }
@@ -38,10 +39,10 @@ extension Processor {
                 || control.completesProtectedWrites
             {
                 status = runOne(block)
-            } else if let memory = blocks.translations, count <= budget, count == block.count,
-                let far = translated(block)
+            } else if let translations, count <= budget, count == block.count,
+                let far = translated(block, translations)
             {
-                status = runTranslated(far, limit: limit, memory)
+                status = runTranslated(far, limit: limit, translations)
             } else {
                 status = execute(block, count: min(count, budget))
             }

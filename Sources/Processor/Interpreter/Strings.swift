@@ -44,7 +44,7 @@ enum StringInstruction {
         // Single-stepping traps after each iteration; and what waits for the end of an interrupt
         // shadow comes after the first, whatever exits there are on the way.
         let isStepping = core.state.systemFlags & RFLAGS.trap != 0
-        let most = isStepping || core.processor.hasDeliverableInterrupt ? 1 : slice
+        let most = isStepping || core.withProcessor({ $0.hasDeliverableInterrupt }) ? 1 : slice
         var left = most
         while true {
             let counter = core[.rcx] & mask
@@ -233,9 +233,9 @@ extension Core {
             let address = linearAddress(segment, offset, size: size, write: write)
         else { return nil }
         let count = min(limit, (pageSize - address & 0xfff) / size)
-        guard count > 1, let pointer = unsafe processor.hostPointer(address, write: write) else {
-            return nil
-        }
+        guard count > 1,
+            let pointer = unsafe withProcessor({ unsafe $0.hostPointer(address, write: write) })
+        else { return nil }
         return unsafe PlainSpan(pointer: pointer, count: count)
     }
 }

@@ -16,9 +16,11 @@ extension Core {
             return unsafe host(address &+ entry.addend)
                 .loadUnaligned(as: W.self)
         }
-        guard let value = processor.readSlowly(address, size: Int(size), supervisor: false) else {
-            return nil
-        }
+        guard
+            let value = withProcessor({
+                $0.readSlowly(address, size: Int(size), supervisor: false)
+            })
+        else { return nil }
         return W(truncatingIfNeeded: value)
     }
 
@@ -31,8 +33,10 @@ extension Core {
             unsafe host(address &+ entry.addend).storeBytes(of: value, as: W.self)
             return true
         }
-        return processor.writeSlowly(
-            address, UInt64(truncatingIfNeeded: value), size: Int(size), supervisor: false)
+        return withProcessor {
+            $0.writeSlowly(
+                address, UInt64(truncatingIfNeeded: value), size: Int(size), supervisor: false)
+        }
     }
 
     /// Replaces the value at a linear address by `body` of it, or leaves it where `body` gives nil.
@@ -48,12 +52,14 @@ extension Core {
             unsafe pointer.storeBytes(of: body(pointer.loadUnaligned(as: W.self)), as: W.self)
             return true
         }
-        guard processor.probe(address, size: Int(size), write: true),
-            let old = processor.readSlowly(address, size: Int(size), supervisor: false)
-        else { return false }
-        return processor.writeSlowly(
-            address, UInt64(truncatingIfNeeded: body(W(truncatingIfNeeded: old))), size: Int(size),
-            supervisor: false)
+        return withProcessor { processor in
+            guard processor.probe(address, size: Int(size), write: true),
+                let old = processor.readSlowly(address, size: Int(size), supervisor: false)
+            else { return false }
+            return processor.writeSlowly(
+                address, UInt64(truncatingIfNeeded: body(W(truncatingIfNeeded: old))),
+                size: Int(size), supervisor: false)
+        }
     }
 
     /// Reads with supervisor rights whatever the CPL: descriptor tables and the TSS
@@ -63,8 +69,9 @@ extension Core {
     {
         let address = is64 || isLongModeActive ? address : address & 0xffff_ffff
         guard
-            let value = processor.readSlowly(
-                address, size: MemoryLayout<W>.size, supervisor: true)
+            let value = withProcessor({
+                $0.readSlowly(address, size: MemoryLayout<W>.size, supervisor: true)
+            })
         else { return nil }
         return W(truncatingIfNeeded: value)
     }
@@ -74,9 +81,11 @@ extension Core {
         -> Bool
     {
         let address = is64 || isLongModeActive ? address : address & 0xffff_ffff
-        return processor.writeSlowly(
-            address, UInt64(truncatingIfNeeded: value), size: MemoryLayout<W>.size,
-            supervisor: true)
+        return withProcessor {
+            $0.writeSlowly(
+                address, UInt64(truncatingIfNeeded: value), size: MemoryLayout<W>.size,
+                supervisor: true)
+        }
     }
 
     /// A host address from a matching software-TLB entry.

@@ -210,17 +210,25 @@ extension Processor {
         return bits
     }
 
+    /// The width of physical addresses that the guest's tables name in the present mode.
+    public var physicalAddressBits: UInt64 {
+        physicalAddressBits(of: PagingForm(cr0: cr0, cr4: cr4, efer: efer))
+    }
+
+    /// Without PSE-36, 4 MiB pages have 32-bit addresses as all else in this form.
+    private func physicalAddressBits(of form: PagingForm?) -> UInt64 {
+        form == .twoLevel && !hasLargeAddresses ? 32 : mostPhysicalAddressBits
+    }
+
     /// What entries of the guest's tables mean in the present mode; nil without paging.
     public var pagingRules: PagingRules? {
         let (cr0, cr4, efer) = (core.state.cr0, core.state.cr4, core.state.efer)
         guard let form = PagingForm(cr0: cr0, cr4: cr4, efer: efer) else { return nil }
         return PagingRules(
             form: form,
-            // Without PSE-36, 4 MiB pages have 32-bit addresses as all else in this form.
-            physicalAddressBits: form == .twoLevel && !model.has(.pse36)
-                ? 32 : model.physicalAddressBits,
+            physicalAddressBits: physicalAddressBits(of: form),
             executeDisable: efer & EFER.executeDisableEnable != 0,
-            gigabytePages: model.hasGigabytePages,
+            gigabytePages: hasGigabytePages,
             pageSizeExtensions: cr4 & CR4.pageSizeExtensions != 0)
     }
 

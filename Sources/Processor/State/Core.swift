@@ -64,6 +64,14 @@ import X86
         )._withUnsafeGuaranteedRef { $0 }
     }
 
+    /// Does something with the processor, without retaining it, as `processor` does: for what is
+    /// done often.
+    @inline(__always) func withProcessor<Result>(_ body: (Processor) -> Result) -> Result {
+        unsafe Unmanaged<Processor>.fromOpaque(
+            raw.load(fromByteOffset: Core.processorOffset, as: UnsafeRawPointer.self)
+        )._withUnsafeGuaranteedRef(body)
+    }
+
     /// Where the unowned reference to the processor lies.
     static var processorOffset: Int { (MemoryLayout<State>.size + 15) & ~15 }
     /// Where the software TLB and the table of indirect jumps lie: generated code reaches them, and
@@ -87,7 +95,7 @@ import X86
     /// MSRs) or named to INVLPG and INVPCID: canonical in the widest form that the model has, be
     /// it in use or not.
     func isStorable(_ address: UInt64) -> Bool {
-        Self.isExtended(address, from: processor.storableBits)
+        Self.isExtended(address, from: withProcessor { $0.storableBits })
     }
 
     /// Whether all bits of an address from `bits` - 1 up are equal.

@@ -184,12 +184,13 @@ enum ControlRegisters {
 
     /// Loads CR3 with what that invalidates (SDM Vol. 3A §4.10.4.1); the PAE pointers are loaded.
     static func loadRoot(_ core: Core, _ value: UInt64, flushes: Bool) {
-        let processor = core.processor
         core.state.cr3 = value
-        processor.caches.rootLoaded(pcid: processor.currentPCID, flushes: flushes)
-        processor.observe(.rootLoaded(flushed: flushes))
-        if processor.control.exitsOnPagingOperations && !processor.elideRootLoad() {
-            core.exitAfter(.rootLoaded(flushed: flushes))
+        core.withProcessor { processor in
+            processor.caches.rootLoaded(pcid: processor.currentPCID, flushes: flushes)
+            processor.observe(.rootLoaded(flushed: flushes))
+            if processor.control.exitsOnPagingOperations && !processor.elideRootLoad() {
+                core.exitAfter(.rootLoaded(flushed: flushes))
+            }
         }
         core.leaveBlock()
     }

@@ -28,9 +28,10 @@ enum Identification {
 
     /// The time-stamp counter as the guest sees it.
     static func timeStamp(_ core: Core) -> UInt64 {
-        let processor = core.processor
-        return processor.platform.timeStamp(retired: processor.retired, processor: processor.index)
-            &+ core.state.tscOffset
+        core.withProcessor {
+            $0.platform.timeStamp(retired: $0.retired, processor: $0.index)
+                &+ core.state.tscOffset
+        }
     }
 
     private static func permitsTimeStamp(_ core: Core) -> Bool {

@@ -15,14 +15,17 @@ enum TranslationInstructions {
             } else {
                 address = (address &+ core[op.segment].base) & 0xffff_ffff
             }
-            let processor = core.processor
-            processor.caches.invalidatePage(
-                address, pcid: processor.currentPCID,
-                hasContexts: core.state.cr4 & CR4.pcidEnable != 0)
-            processor.observe(.invalidatePage(address))
-            processor.stirCaches(inOperation: true)
-            if processor.control.exitsOnPagingOperations && processor.control.exitsOnInvalidation {
-                processor.leaveUnlessElided(.invalidatePage(GuestVirtualAddress(address)))
+            core.withProcessor { processor in
+                processor.caches.invalidatePage(
+                    address, pcid: processor.currentPCID,
+                    hasContexts: core.state.cr4 & CR4.pcidEnable != 0)
+                processor.observe(.invalidatePage(address))
+                processor.stirCaches(inOperation: true)
+                if processor.control.exitsOnPagingOperations
+                    && processor.control.exitsOnInvalidation
+                {
+                    processor.leaveUnlessElided(.invalidatePage(GuestVirtualAddress(address)))
+                }
             }
             core.leaveBlock()
             return .next

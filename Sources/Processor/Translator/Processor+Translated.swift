@@ -6,9 +6,8 @@ extension Processor {
     /// Where to enter the translation of a block for the present rights; nil where it is to be
     /// interpreted.
     @inline(__always)
-    func translated(_ block: BlockRef) -> UInt? {
-        guard let memory = blocks.translations, core.state.mode == .long64,
-            !observesUses, block.secondFrame == .max
+    func translated(_ block: BlockRef, _ memory: TranslationMemory) -> UInt? {
+        guard core.state.mode == .long64, !observesUses, block.secondFrame == .max
         else { return nil }
         let bank = Int((core.state.bank &- core.state.supervisorBank) / UInt(SoftwareTLB.bankBytes))
         guard bank < JumpTable.tableCount else { return nil }

@@ -45,7 +45,7 @@ extension VirtualMachine {
 
     func restoreBoard(from reader: inout FieldReader) throws(FieldError) {
         try turn.restore(from: &reader)
-        retiredByOthers = processors.reduce(0) { $0 &+ $1.retired } &- current.retired
+        clock.retiredByOthers = processors.reduce(0) { $0 &+ $1.retired } &- current.retired
         clock.set(try reader.get("time", in: 0...1 << 62))
         tap.restore(digest: try reader.get("digest of the console"))
     }

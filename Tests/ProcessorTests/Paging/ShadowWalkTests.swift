@@ -53,7 +53,7 @@ import X86
         var outcome = Outcome(
             exit: exit, value: machine.processor[.rax],
             entry: machine.memory.load(UInt64.self, at: slot))
-        machine.processor.takeCompletedWrites(into: &outcome.completed)
+        outcome.completed = machine.processor.takeCompletedWrites()
         // As it was: the next place's tables are none of this one's.
         machine.memory.store(UInt64(0), at: slot)
         return outcome

@@ -6,7 +6,7 @@ import X86
 extension Processor {
     func takeCompletedWrites() -> [UInt64] {
         var records: [UInt64] = []
-        takeCompletedWrites(into: &records)
+        takeCompletedWrites { records = $0 }
         return records
     }
 }
