@@ -158,6 +158,7 @@ public final class DebugServer {
                 send(Array("OK".utf8))
                 drop()
             case .kill:
+                send(Array("OK".utf8))
                 drop()
                 return .killed
             case nil: break

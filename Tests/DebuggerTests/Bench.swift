@@ -72,7 +72,9 @@ final class Bench {
         configuration.engine = engine
         configuration.processors = processors
         configuration.debugExitPort = 0xf4
-        machine = try VirtualMachine(configuration, console: Silence())
+        let console = Silence()
+        machine = try VirtualMachine(configuration, console: console)
+        console.stop = machine.stopFlag
         session = DebugSession(machine.debugTarget)
         // A stack, and both entries of the directory: present, writable, 4 MiB.
         try #require(
@@ -136,10 +138,11 @@ final class Bench {
     }()
 }
 
-/// A console that nobody looks at.
+/// A console that nobody looks at. A guest that waits for it is at its end.
 final class Silence: ConsolePort {
+    var stop: StopFlag?
     func write(_ byte: UInt8) {}
     func poll() {}
     func read() -> UInt8? { nil }
-    func waitForInput(nanoseconds: UInt64) {}
+    func waitForInput(nanoseconds: UInt64) { stop?.requestStop() }
 }
