@@ -13,7 +13,7 @@ import X86
         [("bare", .interpreter), ("traced", .interpreter), ("trap", .interpreter)]
         + (Engine.translatorLack == nil ? [("traced", .translator)] : [])
 
-    @Test("a breakpoint stops before its instruction, and is not in memory", arguments: Self.kinds)
+    @Test("a breakpoint stops before its instruction, and is not in memory", arguments: kinds)
     func breakpoint(technique: String, engine: Engine) throws {
         for kind in ["0", "1"] {
             let bench = try Bench(technique, engine: engine)
@@ -31,7 +31,7 @@ import X86
         }
     }
 
-    @Test("without its breakpoint the machine goes on to its end", arguments: Self.kinds)
+    @Test("without its breakpoint the machine goes on to its end", arguments: kinds)
     func removal(technique: String, engine: Engine) throws {
         let bench = try Bench(technique, engine: engine)
         _ = bench.ask("Z0,\(address(Place.loop)),1")
@@ -49,7 +49,7 @@ import X86
         #expect(try bench.resume() == .debugExit(status: 7))
     }
 
-    @Test("watchpoints stop after the access that they are for", arguments: Self.kinds)
+    @Test("watchpoints stop after the access that they are for", arguments: kinds)
     func watchpoints(technique: String, engine: Engine) throws {
         let cell = String(Bench.cell, radix: 16)
         for (type, name, place) in [
@@ -69,7 +69,7 @@ import X86
     }
 
     @Test(
-        "a watchpoint meets parts of accesses, and each iteration of a REP", arguments: Self.kinds)
+        "a watchpoint meets parts of accesses, and each iteration of a REP", arguments: kinds)
     func watchedString(technique: String, engine: Engine) throws {
         let bench = try Bench(technique, engine: engine)
         // One byte of the third double word that is filled.
@@ -86,7 +86,7 @@ import X86
         #expect(try bench.resume() == .debugExit(status: 7))
     }
 
-    @Test("a step retires exactly one instruction", arguments: Self.kinds)
+    @Test("a step retires exactly one instruction", arguments: kinds)
     func steps(technique: String, engine: Engine) throws {
         let bench = try Bench(technique, engine: engine)
         for count in 1...60 as ClosedRange<UInt64> {
@@ -96,7 +96,7 @@ import X86
     }
 
     @Test(
-        "stopping, stepping and looking leave digest and ledger as they are", arguments: Self.kinds)
+        "stopping, stepping and looking leave digest and ledger as they are", arguments: kinds)
     func sameRun(technique: String, engine: Engine) throws {
         let plain = try Bench(technique, engine: engine)
         #expect(plain.machine.run() == .debugExit(status: 7))
@@ -122,7 +122,7 @@ import X86
         #expect(bench.machine.ledger == plain.machine.ledger)
     }
 
-    @Test("memory is read through the guest's tables, and no A bit is set", arguments: Self.kinds)
+    @Test("memory is read through the guest's tables, and no A bit is set", arguments: kinds)
     func linearMemory(technique: String, engine: Engine) throws {
         let bench = try Bench(technique, engine: engine)
         let alias = String(Bench.alias + Bench.cell, radix: 16)
@@ -150,7 +150,7 @@ import X86
         #expect(bench.ask("mfffffffffffffff8,10") == ["E0e"])
     }
 
-    @Test("code that the debugger writes is what is executed", arguments: Self.kinds)
+    @Test("code that the debugger writes is what is executed", arguments: kinds)
     func writtenCode(technique: String, engine: Engine) throws {
         let bench = try Bench(technique, engine: engine)
         _ = bench.ask("Z0,\(address(Place.loop + 1)),1")
