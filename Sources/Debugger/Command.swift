@@ -59,6 +59,12 @@ package enum Command: Equatable, Sendable {
         package var address: UInt64
         /// Of a watchpoint, in bytes.
         package var length: UInt64
+
+        package init(kind: Kind, address: UInt64, length: UInt64) {
+            self.kind = kind
+            self.address = address
+            self.length = length
+        }
     }
 
     /// Thread n is processor n - 1.
@@ -74,5 +80,10 @@ package enum Command: Equatable, Sendable {
         package var step: ThreadChoice?
         /// Where the selected thread goes on; nil: where it is.
         package var address: UInt64?
+
+        package init(step: ThreadChoice? = nil, address: UInt64? = nil) {
+            self.step = step
+            self.address = address
+        }
     }
 }
