@@ -10,7 +10,7 @@ extension Monitor {
             UInt64(truncatingIfNeeded: target.value(of: register, processor: number) ?? 0)
         }
         func line(_ registers: [(String, ProcessorRegister)], _ digits: Int = 16) -> String {
-            registers.map { "\(Self.padded($0, 4))\(Self.hex(value($1), digits))" }
+            registers.map { "\(Self.padded($0, 5))\(Self.hex(value($1), digits))" }
                 .joined(separator: "  ")
         }
         var lines = [

@@ -14,8 +14,8 @@ import VirtualMachine
     @Test("the registers of each processor are listed, system registers with them")
     func registers() throws {
         let text = try bench("bare").monitor("info registers")
-        #expect(text.contains("rip 0000000000100091"), "\(text)")
-        #expect(text.contains("cr3 0000000000300000"), "\(text)")
+        #expect(text.contains("rip  0000000000100091"), "\(text)")
+        #expect(text.contains("cr3  0000000000300000"), "\(text)")
         #expect(text.contains("32-bit"), "\(text)")
         for name in ["gdt", "idt", "efer", "dr7", "lstr", "xcr0"] { #expect(text.contains(name)) }
     }
