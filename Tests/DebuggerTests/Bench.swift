@@ -1,5 +1,6 @@
 import Debugger
 import Foundation
+import Glibc
 import Hypervisor
 import Processor
 import Testing
@@ -61,12 +62,7 @@ final class Bench {
     init(
         _ technique: String = "traced", engine: Engine = .interpreter, processors: Int = 1
     ) throws {
-        let path = FileManager.default.temporaryDirectory.appending(
-            path: "penumbra-debugger-\(UUID()).elf"
-        ).path
-        try Data(Self.elf).write(to: URL(filePath: path))
-        defer { try? FileManager.default.removeItem(atPath: path) }
-        var configuration = MachineConfiguration(kernel: path)
+        var configuration = MachineConfiguration(kernel: try Self.kernel.get())
         configuration.memoryBytes = 16 << 20
         configuration.technique = try Technique(parsing: technique)
         configuration.engine = engine
@@ -118,6 +114,17 @@ final class Bench {
     func value(_ register: ProcessorRegister) -> UInt64 {
         UInt64(truncatingIfNeeded: machine.debugTarget.value(of: register, processor: 0) ?? .max)
     }
+
+    /// The guest's file, one for all benches: the loader tells the guest its name. It goes with the
+    /// process.
+    private static let kernel = Result {
+        try Data(elf).write(to: URL(filePath: kernelPath))
+        atexit { _ = try? FileManager.default.removeItem(atPath: Bench.kernelPath) }
+        return kernelPath
+    }
+    private static let kernelPath = FileManager.default.temporaryDirectory.appending(
+        path: "penumbra-debugger-\(getpid()).elf"
+    ).path
 
     /// An ELF32 file of one segment, loaded whole at 1 MiB, with a multiboot 1 header and the code.
     private static let elf: [UInt8] = {

@@ -28,7 +28,9 @@ import VirtualMachine
         let lines = text.split(separator: "\n")
         // The code, and nothing that the debugger has read.
         #expect(lines.count == 2, "\(text)")
-        #expect(text.contains("pcid 000  0000000000000000  guest 0000000000  4M"), "\(text)")
+        #expect(
+            text.contains("pcid 000  0000000000000000  guest 0000000000  2M of 4M  srwx---"),
+            "\(text)")
     }
 
     @Test("the guest's mapped memory is listed, neighbours in one line")
