@@ -54,6 +54,7 @@ let package = Package(
                 "Devices", "Boot", "CZstandard", "CXXHash",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
+        module("Debugger", ["X86", "Processor", "Hypervisor", "VirtualMachine"]),
         module("Reporting", ["X86", "Hypervisor"]),
         .target(
             name: "Comparison",
@@ -79,8 +80,8 @@ let package = Package(
         .executableTarget(
             name: "penumbra",
             dependencies: [
-                "VirtualMachine", "Verification", "Reporting", "Comparison", "Hypervisor",
-                "Processor", "MachineMemory", "X86", "CZydis",
+                "VirtualMachine", "Debugger", "Verification", "Reporting", "Comparison",
+                "Hypervisor", "Processor", "MachineMemory", "X86", "CZydis",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -109,6 +110,8 @@ let package = Package(
                 "Devices", "Snapshot", "X86",
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
+        tests(
+            "DebuggerTests", ["Debugger", "VirtualMachine", "Hypervisor", "Processor", "X86"]),
         tests("ReportingTests", ["Reporting", "Hypervisor"]),
         tests(
             "ComparisonTests",

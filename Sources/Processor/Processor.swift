@@ -68,7 +68,7 @@ import X86
     /// Called before each instruction while set, at the price of speed: for instruction traces.
     /// It must not run the processor.
     public var instructionObserver: ((Processor) -> Void)? {
-        didSet { core.state.isObserved = instructionObserver != nil }
+        didSet { updateObservation() }
     }
 
     /// Who is told of translations and of what ends them; nobody in an ordinary run.
@@ -104,6 +104,8 @@ import X86
     var translationAssembler = Assembler()
     var recentRecords = InlineArray<8, UInt64>(repeating: .max)
     var stopRequested = false
+    /// What a debugger wants of this processor.
+    var debugState = DebugState()
     /// What a restored processor had retired when it was saved; 0 in any other.
     public internal(set) var retiredBefore: UInt64 = 0
     /// How many exceptions were delivered in a row at the retired count `lastExceptionRetired`.
@@ -190,7 +192,7 @@ import X86
         caches.software.empty()
         core.state = State()
         core.state.retired = retired
-        core.state.isObserved = instructionObserver != nil
+        updateObservation()
         core.state.supervisorBank = caches.software.bank(SoftwareTLB.supervisor)
         core.state.cr0 = CR0.extensionType | CR0.cacheDisable | CR0.notWriteThrough
         core.state.rip = 0xfff0

@@ -18,7 +18,7 @@ public final class StopFlag: Sendable {
 
     init() {}
 
-    /// Makes the machine's `run` return `.stopped`, or `.paused`, soon. Async-signal-safe.
+    /// Makes the machine's `run` return, soon, what the flag is for. Async-signal-safe.
     public func requestStop() { flag.store(true, ordering: .relaxed) }
 
     /// Takes the request back.

@@ -29,6 +29,10 @@ public final class VirtualMachine {
     /// from within a processor's access to the platform, with `Processor.requestStop`, it comes
     /// right after the instruction.
     public let pauseFlag = StopFlag()
+    /// Makes `run` return `.debugStop(.interrupted)` between two instructions.
+    public let breakFlag = StopFlag()
+    /// Whether any processor may stop for a debugger.
+    var isDebugged = false
     /// The retired count of all processors at which `run` returns `.paused`, once.
     public var pausePoint: UInt64?
 
@@ -37,12 +41,16 @@ public final class VirtualMachine {
     let clock: MachineClock
     let board: Board
     package let processors: [Processor]
-    private let hypervisor: Hypervisor
+    let hypervisor: Hypervisor
     let tap: ConsoleTap
     private let oracle: Oracle?
     var turn: Turn
     /// How the run has gone on, where the configuration has a `sampleInterval`.
     public private(set) var series: RunSeries?
+
+    /// The retired count at which input and the stop flag are looked at next: what comes between
+    /// has no part in when that is.
+    private var nextPoll: UInt64 = 0
 
     /// How many instructions may pass before input and the stop flag are looked at.
     private static let pollInterval: UInt64 = 100_000
@@ -202,7 +210,7 @@ public final class VirtualMachine {
 
     /// Runs the guest until it ends, is ended, or pauses.
     public func run() -> RunOutcome {
-        var nextPoll = retired
+        if stopFlag.isSet { return .stopped }
         if let interval = configuration.sampleInterval, series == nil {
             series = RunSeries(interval: interval, start: retired)
         }
@@ -215,11 +223,12 @@ public final class VirtualMachine {
             }
             // Events are delivered whole: an exit in the middle is no place that the guest knows.
             let isBetween = !current.isDeliveringEvent
+            if isBetween, let stop = debugStop { return stop }
             if isBetween, isPauseDue { return .paused }
             if isBetween, current.retired >= turn.end { passTurn() }
             if let outcome = attendToChips() { return outcome }
             let before = current.retired
-            let exit = current.run(until: limit(nextPoll))
+            let exit = current.run(until: limit())
             if let violation = oracle?.violation { return .unlawful(violation) }
             if current.retired != before { turn.stir() }
             switch exit {
@@ -241,6 +250,20 @@ public final class VirtualMachine {
                 _ = hypervisor.handle(exit, processor: turn.processor)
             }
         }
+    }
+
+    /// What `run` is to return here for a debugger; told once.
+    private var debugStop: RunOutcome? {
+        if isDebugged {
+            for (number, processor) in processors.enumerated() {
+                if let stop = processor.takeDebugStop() {
+                    return .debugStop(processor: number, stop)
+                }
+            }
+        }
+        guard breakFlag.isSet else { return nil }
+        breakFlag.clear()
+        return .debugStop(processor: turn.processor, .interrupted)
     }
 
     /// Whether `run` is to return here; told once.
@@ -329,13 +352,14 @@ public final class VirtualMachine {
     }
 
     /// How far the present processor may run, in its own retired count: to the end of its turn,
-    /// the next timer, the next poll or the pause point.
-    private func limit(_ nextPoll: UInt64) -> UInt64 {
+    /// the next timer, the next poll, the pause point or that of a debugger's single step.
+    private func limit() -> UInt64 {
         let total = retired
         let before = min(
             nextPoll, timerLimit(total), pausePoint ?? .max, series?.next ?? .max)
         let (limit, overflow) = current.retired.addingReportingOverflow(before &- total)
-        return min(turn.end, overflow ? .max : limit)
+        let own = isDebugged ? min(turn.end, current.debugLimit) : turn.end
+        return min(own, overflow ? .max : limit)
     }
 
     /// The retired count at which the next timer is due, after the present one.
@@ -374,24 +398,4 @@ public final class VirtualMachine {
         return "triple fault\(which) at \(GuestVirtualAddress(current.rip)), CR2 "
             + "\(GuestVirtualAddress(current.cr2)), after \(retired) instructions"
     }
-}
-
-/// How a run ended.
-public enum RunOutcome: Equatable, Sendable {
-    /// The guest powered the machine off.
-    case poweredOff
-    /// The guest reset the machine, and that ends the run.
-    case reset
-    /// The guest wrote to the debug-exit device; `status` is `(value << 1) | 1`.
-    case debugExit(status: UInt8)
-    /// The processor shut down: a fault in delivering a double fault.
-    case tripleFault(String)
-    /// `stopFlag` was set.
-    case stopped
-    /// The guest has begun the region that `stopRegion` names.
-    case marked
-    /// `pauseFlag` was set, or the pause point was reached. `run` goes on from here.
-    case paused
-    /// The oracle found a translation that no cache could have held, or a wrong page fault.
-    case unlawful(LawfulnessViolation)
 }

@@ -40,7 +40,7 @@ extension MachineRun {
             if let region = options.saving.saveAtRegion {
                 throw .endedBeforeRegion(at: machine.retired, region: region)
             }
-        case .tripleFault, .stopped, .paused, .marked, .unlawful: return
+        case .tripleFault, .stopped, .paused, .debugStop, .marked, .unlawful: return
         }
     }
 
@@ -52,11 +52,13 @@ extension MachineRun {
         return { [pauseFlag = machine.pauseFlag] in pauseFlag.requestStop() }
     }
 
-    /// Runs the machine to its end. At Ctrl-A S it is saved and goes on; at `--save-at` and
-    /// `--save-at-region` it is saved, and that is the end.
-    func runAndSave(_ machine: VirtualMachine) -> (RunOutcome, Saving) {
+    /// Runs the machine to its end, by `run`. At Ctrl-A S it is saved and goes on; at `--save-at`
+    /// and `--save-at-region` it is saved, and that is the end.
+    func runAndSave(
+        _ machine: VirtualMachine, _ run: () -> RunOutcome
+    ) -> (RunOutcome, Saving) {
         while true {
-            let outcome = machine.run()
+            let outcome = run()
             let isAtRegion = outcome == .marked && options.saving.saveAtRegion != nil
             guard outcome == .paused || isAtRegion, let path = options.saving.save else {
                 return (outcome, .none)

@@ -1,3 +1,4 @@
+import Debugger
 import Glibc
 import Hypervisor
 import Reporting
@@ -23,6 +24,9 @@ struct MachineRun {
         machine.stopRegion = options.stopAtRegion ?? options.saving.saveAtRegion
         console.onSave = requestSave(machine)
         try prepareToSave(machine)
+        let server = try options.debugging.endpoint.map { endpoint throws(DebugServerError) in
+            try DebugServer(endpoint, machine.debugTarget)
+        }
         StandardStreams.report(statement(machine))
         machine.onLeniency = { StandardStreams.report("--verify: \($0)") }
         var progress = Progress()
@@ -36,8 +40,12 @@ struct MachineRun {
             }
         }
 
+        if let server { attach(server, machine, console) }
         RawTerminal.begin(stop: machine.stopFlag)
-        let (outcome, saving) = runAndSave(machine)
+        let (outcome, saving) =
+            waitForDebugger(server, machine, console)
+            ? runAndSave(machine) { run(machine, server, console) } : (.stopped, .none)
+        server?.end(status: exitStatus(outcome))
         console.flush()
         RawTerminal.end()
         console.onPoll = {}
@@ -115,6 +123,7 @@ struct MachineRun {
         case .stopped: "stopped"
         case .marked: "marked"
         case .paused: "saved"
+        case .debugStop: "stopped"
         case .unlawful(let violation): "unlawful: \(violation.rule.rawValue)"
         }
     }
@@ -135,7 +144,7 @@ struct MachineRun {
         case .unlawful(let violation):
             StandardStreams.writeError("penumbra: \(violation)\n")
             return .unlawful
-        case .paused: return .success
+        case .paused, .debugStop: return .success
         case .stopped:
             guard let signal = RawTerminal.endingSignal else { return .success }
             StandardStreams.report("ended by signal \(signal)")

@@ -113,6 +113,8 @@ struct RunCommand: ParsableCommand {
 
     @OptionGroup var saving: SavingOptions
 
+    @OptionGroup var debugging: DebuggingOptions
+
     @Option(
         help: .init(
             "The ceiling on shadow page tables: 64 (MiB), 64M. Default: 64M.",

@@ -103,6 +103,7 @@ import X86
                     "lastNote", "lastIsGlobal", "faultedAccess",
                     // The host's.
                     "instructionObserver", "observer", "hasObserver", "retiredBefore",
+                    "debugState",
                 ]))
         // Saved: the injection of `control`, and the two requests.
         let interface = try Self.part(processor, "interface")
@@ -118,7 +119,7 @@ import X86
                 saved: ["configuration", "memory", "clock", "board", "processors", "tap", "turn"],
                 others: [
                     "stopFlag", "pauseFlag", "pausePoint", "stopRegion", "console", "hypervisor",
-                    "oracle", "onLeniency", "series",
+                    "oracle", "onLeniency", "series", "breakFlag", "isDebugged", "nextPoll",
                 ]))
         Self.check(
             try Self.part(machine, "turn"),

@@ -31,15 +31,15 @@ import X86
 public final class Hypervisor {
     /// How memory is virtualized.
     public let technique: Technique
-    private let policy: Policy
-    private let processors: [Processor]
+    let policy: Policy
+    let processors: [Processor]
     /// The same, for what is done at each exit.
     private let exiting: [Unretained<Processor>]
-    private let mmu: ShadowMMU?
+    let mmu: ShadowMMU?
     /// The same, for what is done at most exits.
     private let shadow: Unretained<ShadowMMU>?
     private let layout: TraceLayout
-    private var rings: [TraceRing] = []
+    private(set) var rings: [TraceRing] = []
     private var exits = Tally<ExitReason>()
     private var fullestRing: UInt64 = 0
     private var division = LedgerDivision()

@@ -108,10 +108,17 @@ extension Processor {
     private func runOne(_ block: BlockRef) -> Status {
         let shadow = core.state.interruptShadow
         core.state.interruptShadow = false
-        if core.state.isObserved { tellInstructionObserver() }
+        if core.state.isObserved {
+            tellInstructionObserver()
+            if stopsForDebugger() {
+                core.state.interruptShadow = shadow
+                return .again
+            }
+        }
         if core.debugActive, checkInstructionBreakpoints(core) { return .fault }
         let wasStepping = beginDebugStep(core)
         let status = execute(block, count: 1)
+        if core.state.isObserved { reportAccess(status) }
         if status == .next || status == .jump {
             endDebugStep(core, wasStepping, isBranch: status == .jump)
         } else if status == .again, core.state.pending == .none {

@@ -113,6 +113,13 @@ final class KeepingTLB {
         }
     }
 
+    /// All that it holds, for debuggers.
+    var entries: [CachedTranslation] {
+        pcids.flatMap { pcid in
+            contexts[Int(pcid)].map { CachedTranslation($0.key.address, pcid, $0.value) }
+        } + globals.map { CachedTranslation($0.key.address, $0.value.pcid, $0.value.translation) }
+    }
+
     private func remove(_ key: Key, _ scope: CacheScope) -> Bool {
         let before = count
         if let pcid = scope.pcid {

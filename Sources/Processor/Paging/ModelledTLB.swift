@@ -94,6 +94,9 @@ final class ModelledTLB {
         }
     }
 
+    /// All that it holds, for debuggers.
+    var entries: [CachedTranslation] { small.valid + large.valid }
+
     /// Drops one translation, or none, as a random number has it.
     func evict(_ number: UInt64) -> CachedPage? {
         number & 7 == 0 && hasLarge ? large.evict(number >> 3) : small.evict(number >> 3)

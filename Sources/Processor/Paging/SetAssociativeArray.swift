@@ -99,6 +99,15 @@ import X86
         return CachedPage(address: entry.key << level.shift, span: level.entrySpan)
     }
 
+    /// All that it holds, for debuggers.
+    var valid: [CachedTranslation] {
+        (0..<count).compactMap { index in
+            let entry = unsafe entries[index]
+            guard entry.key != .max, isValid(entry) else { return nil }
+            return CachedTranslation(page(entry).address, entry.pcid, entry.translation)
+        }
+    }
+
     /// Drops one entry that `number` chooses, if it is valid.
     func evict(_ number: UInt64) -> CachedPage? {
         let index = Int(truncatingIfNeeded: number % UInt64(count))

@@ -104,6 +104,9 @@ final class TranslationCaches {
         core.leaveBlock()
     }
 
+    /// What the TLB holds, for debuggers.
+    var entries: [CachedTranslation] { keeper?.entries ?? tlb.entries }
+
     // MARK: What operations drop
 
     /// Drops the TLB's translations of one page.

@@ -74,6 +74,7 @@ extension Core {
     /// debug trap follows the instruction. For the slow path of memory accesses: pages that
     /// `watchesPage` names must always take it.
     func noteDataAccess(_ address: UInt64, size: Int, write: Bool) {
+        if state.isObserved { processor.noteForDebugger(address, size: size, write: write) }
         guard state.dr7 & DebugControl.enables != 0 else { return }
         for number in 0..<4 {
             guard let breakpoint = Breakpoint(self, number),
@@ -101,6 +102,7 @@ extension Core {
 
     /// Whether a data breakpoint lies in the page at a linear address.
     func watchesPage(_ address: UInt64) -> Bool {
+        if state.isObserved && processor.debuggerWatchesPage(address) { return true }
         guard state.dr7 & DebugControl.enables != 0 else { return false }
         for number in 0..<4 {
             guard let breakpoint = Breakpoint(self, number),
