@@ -116,6 +116,8 @@ import X86
     var lastConsumer: UInt64 = 0
     /// What a write through the translation that `translate` returned last owes.
     var lastNote = WriteNote.none
+    /// Whether it was global.
+    var lastIsGlobal = false
     /// The last access that faulted, in whichever tables: address and kind.
     var faultedAccess: (address: UInt64, kind: AccessKind) = (0, [])
     private let stateBlock: UnsafeMutableRawPointer
@@ -160,7 +162,8 @@ import X86
             software: unsafe SoftwareTLB(at: stateBlock + Core.softwareTLBOffset), blocks: blocks,
             index: index)
         codeWatch = CodeWatch(memory: memory, blocks: blocks, software: caches.software)
-        vector = VectorUnit(processors: model.processorCount)
+        vector = unsafe VectorUnit(
+            at: stateBlock + Core.vectorOffset, processors: model.processorCount)
         unsafe stateBlock.storeBytes(
             of: UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()),
             toByteOffset: Core.processorOffset, as: UnsafeRawPointer.self)
@@ -240,6 +243,8 @@ import X86
     public var privilegeLevel: UInt8 { core.state.cpl }
     /// EFLAGS.AC, which opens user pages to the supervisor under SMAP.
     public var alignmentCheckFlag: Bool { core.state.systemFlags & RFLAGS.alignmentCheck != 0 }
+    /// PKRU.
+    public var keyRights: KeyRights { KeyRights(rawValue: core.state.keyRights) }
     /// Whether maskable interrupts are allowed: EFLAGS.IF.
     public var interruptsEnabled: Bool { core.state.systemFlags & RFLAGS.interruptEnable != 0 }
 
@@ -268,7 +273,8 @@ import X86
         var records: [UInt64] = []
         swap(&records, &completedWrites)
         body(records)
-        records.removeAll(keepingCapacity: true)
+        // Mostly there is one: quicker gone so than by `removeAll`.
+        while !records.isEmpty { records.removeLast() }
         swap(&records, &completedWrites)
     }
 

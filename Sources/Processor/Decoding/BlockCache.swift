@@ -19,6 +19,8 @@ struct Block {
     /// Where its translations lie in the memory for them, one for each bank of the software TLB
     /// that has entries; 0: not translated.
     var translations = InlineArray<3, UInt32>(repeating: 0)
+    /// What of the vector state its translations have in host registers.
+    var vectors = VectorResidence.none
     /// Machine frame of the second page, of a block whose one instruction crosses into it.
     var secondFrame: UInt64
 }
@@ -67,15 +69,19 @@ struct Block {
     /// Open-addressed hash table of block indices + 1.
     private let table: UnsafeMutablePointer<UInt32>
     private let lookups: UnsafeMutablePointer<Lookup>
-    /// By the low bits of a virtual page's number: the generation in which code of such a page was
-    /// last remembered.
+    /// By half of the address space and the low bits of a virtual page's number: the generation in
+    /// which code of such a page was last remembered.
     private let pages: UnsafeMutablePointer<UInt64>
     private var opCount = 0
     private var blockCount = 0
     /// The blocks that touch a frame.
     private var framesWithCode: [UInt64: [UInt32]] = [:]
-    /// Part of every front entry's tag; the low 4 bits are left for the context.
-    private(set) var generation: UInt64 = 16
+    /// Part of every front entry's tag, one for each half of the address space; the low 4 bits are
+    /// left for the context. No number is used twice.
+    private let generations: UnsafeMutablePointer<UInt64>
+    private var lastGeneration: UInt64 = 16
+    /// Code in the upper half was remembered by a translation that is not global.
+    private var hasLocalUpperHalf = false
 
     /// - Parameter processors: how many of the machine have a cache like this.
     init(memory: MachineMemory, processors: Int, jumps: JumpTable) {
@@ -92,8 +98,10 @@ struct Block {
         unsafe table.initialize(repeating: 0, count: tableSize)
         unsafe lookups = .allocate(capacity: Self.lookupCount)
         unsafe lookups.initialize(repeating: Lookup(), count: Self.lookupCount)
-        unsafe pages = .allocate(capacity: Self.pageCount)
-        unsafe pages.initialize(repeating: 0, count: Self.pageCount)
+        unsafe pages = .allocate(capacity: 2 * Self.pageCount)
+        unsafe pages.initialize(repeating: 0, count: 2 * Self.pageCount)
+        unsafe generations = .allocate(capacity: 2)
+        unsafe generations.initialize(repeating: lastGeneration, count: 2)
     }
 
     deinit {
@@ -103,6 +111,7 @@ struct Block {
         unsafe table.deallocate()
         unsafe lookups.deallocate()
         unsafe pages.deallocate()
+        unsafe generations.deallocate()
     }
 
     // MARK: By virtual RIP
@@ -120,36 +129,62 @@ struct Block {
     func lookup(_ rip: UInt64, _ context: UInt64) -> UInt {
         let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
         if unsafe entry.pointee.rip == rip,
-            unsafe entry.pointee.generation == generation | context
+            unsafe entry.pointee.generation == generation(rip) | context
         {
             return unsafe entry.pointee.block
         }
         return 0
     }
 
-    func remember(_ rip: UInt64, _ context: UInt64, _ block: UInt) {
+    /// - Parameter isGlobal: the translations by which it was found are.
+    func remember(_ rip: UInt64, _ context: UInt64, _ block: UInt, isGlobal: Bool) {
         let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
         unsafe entry.pointee.rip = rip
-        unsafe entry.pointee.generation = generation | context
+        unsafe entry.pointee.generation = generation(rip) | context
         unsafe entry.pointee.block = block
-        unsafe pages[page(rip)] = generation
-        if BlockRef(block).secondFrame != .max { unsafe pages[page(rip &+ pageSize)] = generation }
+        if !isGlobal && rip >> 63 != 0 { hasLocalUpperHalf = true }
+        unsafe pages[page(rip)] = generation(rip)
+        if BlockRef(block).secondFrame != .max {
+            let next = rip &+ pageSize
+            unsafe pages[page(next)] = generation(next)
+        }
+    }
+
+    @inline(__always)
+    private func generation(_ rip: UInt64) -> UInt64 {
+        unsafe generations[Int(truncatingIfNeeded: rip >> 63)]
     }
 
     private func page(_ rip: UInt64) -> Int {
         Int(truncatingIfNeeded: rip >> 12) & (Self.pageCount - 1)
+            + Int(truncatingIfNeeded: rip >> 63) * Self.pageCount
+    }
+
+    private func renew(_ half: Int) {
+        lastGeneration &+= 16
+        unsafe generations[half] = lastGeneration
     }
 
     /// Forgets what is at which virtual address.
     func flushLookups() {
-        generation &+= 16
+        renew(0)
+        renew(1)
+        hasLocalUpperHalf = false
         jumps.empty()
+    }
+
+    /// Forgets all that was found by translations that are not global. These are all of the lower
+    /// half and, with the kernels that there are, none of the upper one.
+    func flushLocalLookups() {
+        if hasLocalUpperHalf { return flushLookups() }
+        renew(0)
+        jumps.emptyLowerHalf()
     }
 
     /// Forgets what is in the page at a virtual address: all, if any of it may be remembered.
     /// - Returns: whether it did.
     func flushLookups(ofPage address: UInt64) -> Bool {
-        guard unsafe pages[page(address)] == generation else { return false }
+        guard unsafe pages[page(address)] == generation(address) else { return false }
         flushLookups()
         return true
     }
@@ -310,6 +345,11 @@ struct Block {
     @inline(__always) subscript(translation bank: Int) -> UInt32 {
         get { unsafe pointer.pointee.translations[bank] }
         nonmutating set { unsafe pointer.pointee.translations[bank] = newValue }
+    }
+    /// What of the vector state its translations have in host registers.
+    @inline(__always) var vectors: VectorResidence {
+        get { unsafe pointer.pointee.vectors }
+        nonmutating set { unsafe pointer.pointee.vectors = newValue }
     }
     @inline(__always) var ops: UInt { unsafe pointer.pointee.ops }
     @inline(__always) var count: UInt64 { UInt64(unsafe pointer.pointee.count) }

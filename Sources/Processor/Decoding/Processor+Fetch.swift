@@ -1,3 +1,4 @@
+import CZydis
 import MachineMemory
 import X86
 
@@ -24,17 +25,21 @@ extension Processor {
         let kind: AccessKind = core.state.cpl == 3 ? [.fetch, .user] : .fetch
         let context = BlockCache.context(mode, user: kind.contains(.user))
         guard let machine = translate(linear, kind) else { return nil }
+        let isGlobal = lastIsGlobal
         let former = blocks.formerly(linear, at: machine, mode)
         let known = former != 0 ? former : blocks.find(machine, mode)
         if known != 0 {
             let block = BlockRef(known)
             if block.secondFrame == .max {
-                if !observesUses { blocks.remember(linear, context, known) }
+                if !observesUses { blocks.remember(linear, context, known, isGlobal: isGlobal) }
                 return block
             }
             guard let second = translate(nextPage(linear, mode), kind) else { return nil }
             if second >> 12 == block.secondFrame {
-                if !observesUses { blocks.remember(linear, context, known) }
+                if !observesUses {
+                    blocks.remember(
+                        linear, context, known, isGlobal: isGlobal && lastIsGlobal)
+                }
                 return block
             }
             // The second page is another one now: decode anew.
@@ -43,8 +48,9 @@ extension Processor {
         if !blocks.hasRoom || vector.isFull || blocks.translations?.hasRoom == false {
             blocks.removeAll()
             vector.flush()
+            core.state.shadowedOp = 0
         }
-        return decode(linear, machine, mode, kind)
+        return decode(linear, machine, mode, kind, isGlobal: isGlobal)
     }
 
     /// The linear address at which the page after the one of `linear` starts.
@@ -55,29 +61,33 @@ extension Processor {
 
     /// Decodes the block at a linear address that lies at a machine address.
     private func decode(
-        _ linear: UInt64, _ machine: UInt64, _ mode: CodeMode, _ kind: AccessKind
+        _ linear: UInt64, _ machine: UInt64, _ mode: CodeMode, _ kind: AccessKind, isGlobal: Bool
     ) -> BlockRef? {
         guard memory.isMemory(MachineAddress(machine), size: 1) else {
             // Nothing to execute behind this address: the bus floats high, and FF FF is undefined.
             _ = core.invalidOpcode()
             return nil
         }
+        var isGlobal = isGlobal
         let start = Int(machine & 0xfff)
         let inPage = Int(pageSize) - start
         guard let page = memory.read(at: MachineAddress(machine), count: inPage) else {
             _ = core.invalidOpcode()
             return nil
         }
-        var decoder = InstructionDecoder(mode)
+        var decoder = InstructionDecoder(mode, model)
         var ops: [Op] = []
         ops.reserveCapacity(BlockCache.maximumOps)
         var offset = 0
         var secondFrame: UInt64?
+        var followsSTI = false
         decoding: while ops.count < BlockCache.maximumOps && offset < inPage {
             let end = min(offset + 15, inPage)
             switch decoder.decode(page.span.extracting(offset..<end)) {
             case .instruction(let instruction):
                 offset += Int(instruction.length)
+                if followsSTI { ops[ops.count - 1].code = FlagInstructions.hasFollower }
+                followsSTI = instruction.mnemonic == ZYDIS_MNEMONIC_STI
                 ops.append(makeOp(instruction, mode, nextOffset: start + offset))
                 if endsBlock(instruction) { break decoding }
             case .tooLong:
@@ -98,6 +108,7 @@ extension Processor {
                 // The instruction runs into the next page: a block of its own.
                 if !ops.isEmpty { break decoding }
                 guard let second = translate(nextPage(linear, mode), kind) else { return nil }
+                isGlobal = isGlobal && lastIsGlobal
                 guard let more = memory.read(at: MachineAddress(second), count: 15) else {
                     _ = core.invalidOpcode()
                     return nil
@@ -121,7 +132,9 @@ extension Processor {
         let block = blocks.insert(
             machine, mode, ops, length: offset, secondFrame: secondFrame)
         if !observesUses {
-            blocks.remember(linear, BlockCache.context(mode, user: kind.contains(.user)), block)
+            blocks.remember(
+                linear, BlockCache.context(mode, user: kind.contains(.user)), block,
+                isGlobal: isGlobal)
         }
         return BlockRef(block)
     }

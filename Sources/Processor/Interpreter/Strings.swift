@@ -72,11 +72,14 @@ enum StringInstruction {
 
     /// Runs a comparison: a fault leaves the flags as they were before the instruction (SDM
     /// Vol. 2B, REP). So does a pause, or the flags at a later fault would depend on where it was;
-    /// the iteration that follows it sets them anew.
+    /// the iteration that follows it sets them anew. `bulk` sets none: it leaves the iteration that
+    /// ends the instruction, by its result or by the counter, to `body`.
     @inline(__always)
-    static func performComparison(_ core: Core, _ op: OpRef, _ body: () -> Step) -> Status {
+    static func performComparison(
+        _ core: Core, _ op: OpRef, bulk: (UInt64) -> UInt64, step body: () -> Step
+    ) -> Status {
         let flags = core.arithmeticFlags
-        let status = perform(core, op, bulk: { _ in 0 }, step: body)
+        let status = perform(core, op, bulk: bulk, step: body)
         if status == .fault || status == .again { core.setArithmeticFlags(flags) }
         return status
     }
@@ -117,11 +120,8 @@ enum MoveString: SizedInstruction {
         let distance = unsafe target.pointer - source.pointer
         if distance > 0 && distance < bytes {
             // An overlap that the instruction propagates element by element, as for a fill.
-            for offset in stride(from: 0, to: bytes, by: 1) where distance >= Int(size) {
-                unsafe (target.pointer + offset).storeBytes(
-                    of: (source.pointer + offset).load(as: UInt8.self), as: UInt8.self)
-            }
             if distance < Int(size) { return 0 }
+            target.propagate(distance, bytes)
         } else {
             unsafe target.pointer.copyMemory(from: source.pointer, byteCount: bytes)
         }
@@ -144,9 +144,7 @@ enum StoreString: SizedInstruction {
                 guard let target = core.plainSpan(.es, to, size, limit, op, write: true) else {
                     return 0
                 }
-                for index in 0..<Int(target.count) {
-                    unsafe (target.pointer + index * Int(size)).storeBytes(of: value, as: W.self)
-                }
+                target.fill(value)
                 StringInstruction.advance(core, .rdi, op, target.count &* size)
                 return target.count
             },
@@ -183,15 +181,34 @@ enum ScanString: SizedInstruction {
     static func execute<W: Word>(_ width: W.Type, _ core: Core, _ op: OpRef) -> Status {
         let size = UInt64(W.bitWidth / 8)
         let delta = core.directionFlag ? 0 &- size : size
-        return StringInstruction.performComparison(core, op) {
-            let to = StringInstruction.offset(core, .rdi, op)
-            guard let target = core.linearAddress(.es, to, size: size, write: false),
-                let value = core.read(W.self, linear: target)
-            else { return .failed }
-            _ = Compare.apply(core, core[0, as: W.self], value)
-            StringInstruction.advance(core, .rdi, op, delta)
-            return core.zeroFlag == op.has(OpPrefix.rep) ? .more : .stop
-        }
+        return StringInstruction.performComparison(
+            core, op,
+            bulk: { limit in
+                if core.directionFlag { return 0 }
+                let to = StringInstruction.offset(core, .rdi, op)
+                guard let target = core.plainSpan(.es, to, size, limit, op, write: false) else {
+                    return 0
+                }
+                let value: W = core[0]
+                let goesOnWhileEqual = op.has(OpPrefix.rep)
+                var count: UInt64 = 0
+                while count &+ 1 < target.count,
+                    (target.element(count) == value) == goesOnWhileEqual
+                {
+                    count &+= 1
+                }
+                StringInstruction.advance(core, .rdi, op, count &* size)
+                return count
+            },
+            step: {
+                let to = StringInstruction.offset(core, .rdi, op)
+                guard let target = core.linearAddress(.es, to, size: size, write: false),
+                    let value = core.read(W.self, linear: target)
+                else { return .failed }
+                _ = Compare.apply(core, core[0, as: W.self], value)
+                StringInstruction.advance(core, .rdi, op, delta)
+                return core.zeroFlag == op.has(OpPrefix.rep) ? .more : .stop
+            })
     }
 }
 
@@ -199,43 +216,53 @@ enum CompareString: SizedInstruction {
     static func execute<W: Word>(_ width: W.Type, _ core: Core, _ op: OpRef) -> Status {
         let size = UInt64(W.bitWidth / 8)
         let delta = core.directionFlag ? 0 &- size : size
-        return StringInstruction.performComparison(core, op) {
-            let from = StringInstruction.offset(core, .rsi, op)
-            let to = StringInstruction.offset(core, .rdi, op)
-            guard let source = core.linearAddress(op.segment, from, size: size, write: false),
-                let first = core.read(W.self, linear: source),
-                let target = core.linearAddress(.es, to, size: size, write: false),
-                let second = core.read(W.self, linear: target)
-            else { return .failed }
-            _ = Compare.apply(core, first, second)
-            StringInstruction.advance(core, .rsi, op, delta)
-            StringInstruction.advance(core, .rdi, op, delta)
-            return core.zeroFlag == op.has(OpPrefix.rep) ? .more : .stop
-        }
+        return StringInstruction.performComparison(
+            core, op,
+            bulk: { limit in
+                if core.directionFlag { return 0 }
+                return bulk(width, core, op, limit)
+            },
+            step: {
+                step(width, core, op, delta)
+            })
     }
-}
 
-/// Up to some elements of plain memory within one page.
-@safe struct PlainSpan {
-    let pointer: UnsafeMutableRawPointer
-    let count: UInt64
-}
+    /// The elements that compare so that the instruction goes on.
+    private static func bulk<W: Word>(
+        _: W.Type, _ core: Core, _ op: OpRef, _ limit: UInt64
+    ) -> UInt64 {
+        let size = UInt64(W.bitWidth / 8)
+        let from = StringInstruction.offset(core, .rsi, op)
+        let to = StringInstruction.offset(core, .rdi, op)
+        guard let source = core.plainSpan(op.segment, from, size, limit, op, write: false),
+            let target = core.plainSpan(.es, to, size, source.count, op, write: false)
+        else { return 0 }
+        let goesOnWhileEqual = op.has(OpPrefix.rep)
+        var count: UInt64 = 0
+        while count &+ 1 < target.count,
+            (source.element(count, as: W.self) == target.element(count)) == goesOnWhileEqual
+        {
+            count &+= 1
+        }
+        StringInstruction.advance(core, .rsi, op, count &* size)
+        StringInstruction.advance(core, .rdi, op, count &* size)
+        return count
+    }
 
-extension Core {
-    /// The elements of `size` bytes from `offset` in a segment that lie in one page of plain
-    /// memory, at most `limit`; nil where there are none or the access faults.
-    func plainSpan(
-        _ segment: SegmentRegister, _ offset: UInt64, _ size: UInt64, _ limit: UInt64, _ op: OpRef,
-        write: Bool
-    ) -> PlainSpan? {
-        // Outside 64-bit mode limits and wrapping are looked at element by element.
-        guard state.mode == .long64, op.sourceWidth == 8,
-            let address = linearAddress(segment, offset, size: size, write: write)
-        else { return nil }
-        let count = min(limit, (pageSize - address & 0xfff) / size)
-        guard count > 1,
-            let pointer = unsafe withProcessor({ unsafe $0.hostPointer(address, write: write) })
-        else { return nil }
-        return unsafe PlainSpan(pointer: pointer, count: count)
+    private static func step<W: Word>(
+        _: W.Type, _ core: Core, _ op: OpRef, _ delta: UInt64
+    ) -> StringInstruction.Step {
+        let size = UInt64(W.bitWidth / 8)
+        let from = StringInstruction.offset(core, .rsi, op)
+        let to = StringInstruction.offset(core, .rdi, op)
+        guard let source = core.linearAddress(op.segment, from, size: size, write: false),
+            let first = core.read(W.self, linear: source),
+            let target = core.linearAddress(.es, to, size: size, write: false),
+            let second = core.read(W.self, linear: target)
+        else { return .failed }
+        _ = Compare.apply(core, first, second)
+        StringInstruction.advance(core, .rsi, op, delta)
+        StringInstruction.advance(core, .rdi, op, delta)
+        return core.zeroFlag == op.has(OpPrefix.rep) ? .more : .stop
     }
 }

@@ -30,8 +30,11 @@ import X86
     static let writeTags = 8 * entriesPerBank
     static let addends = 16 * entriesPerBank
     static let bankBytes = 24 * entriesPerBank
-    /// The memory that it takes: the banks, and behind them a bit for each entry that was filled.
-    static let byteCount = bankCount * bankBytes + bankCount * entriesPerBank / 8
+    /// Words of a bit for each entry.
+    private static let words = bankCount * entriesPerBank / 64
+    /// The memory that it takes: the banks, and behind them a bit for each entry that was filled,
+    /// and one for each that is not global.
+    static let byteCount = bankCount * bankBytes + 2 * 8 * words
 
     private let raw: UnsafeMutableRawPointer
 
@@ -88,14 +91,20 @@ import X86
     }
 
     /// Enters a page: `nil` for a kind of access that takes the slow path.
-    func fill(_ bank: UInt, page: UInt64, read: Bool, write: Bool, addend: UInt64) {
+    func fill(
+        _ bank: UInt, page: UInt64, read: Bool, write: Bool, isGlobal: Bool, addend: UInt64
+    ) {
         let entry = Self.entry(bank, page)
         entry.addend = addend
         entry.readTag = read ? 0 &- page : Self.invalidTag(page)
         entry.writeTag = write ? 0 &- page : Self.invalidTag(page)
         let number = unsafe (bank &- UInt(bitPattern: raw)) / UInt(Self.bankBytes)
         let bit = number &* UInt(Self.entriesPerBank) &+ Self.index(page)
-        unsafe filled[Int(bit >> 6)] |= 1 << UInt64(bit & 63)
+        let mask = UInt64(1) << UInt64(bit & 63)
+        let word = Int(bit >> 6)
+        unsafe filled[word] |= mask
+        let others = unsafe filled[Self.words + word] & ~mask
+        unsafe filled[Self.words + word] = isGlobal ? others : others | mask
     }
 
     /// Drops the entries of the page at `address` in every bank.
@@ -135,7 +144,22 @@ import X86
             entry.readTag = invalid
             entry.writeTag = invalid
         }
-        for word in 0..<Self.bankCount * Self.entriesPerBank / 64 { unsafe filled[word] = 0 }
+        for word in 0..<2 * Self.words { unsafe filled[word] = 0 }
+    }
+
+    /// Drops everything but global pages.
+    func emptyLocal() {
+        for word in 0..<Self.words {
+            let local = unsafe filled[Self.words + word]
+            if local == 0 { continue }
+            forEach(local, word) { entry, index in
+                let invalid = Self.invalidTag(index << 12)
+                entry.readTag = invalid
+                entry.writeTag = invalid
+            }
+            unsafe filled[word] &= ~local
+            unsafe filled[Self.words + word] = 0
+        }
     }
 
     /// Sets every entry, whatever the memory holds.
@@ -156,14 +180,18 @@ import X86
 
     @inline(__always)
     private func forEachFilled(_ body: (Entry, UInt64) -> Void) {
-        for word in 0..<Self.bankCount * Self.entriesPerBank / 64 {
-            var bits = unsafe filled[word]
-            while bits != 0 {
-                let number = word * 64 + bits.trailingZeroBitCount
-                let index = number % Self.entriesPerBank
-                body(Entry(bank(number / Self.entriesPerBank), UInt(index)), UInt64(index))
-                bits &= bits &- 1
-            }
+        for word in 0..<Self.words { forEach(unsafe filled[word], word, body) }
+    }
+
+    /// The entries whose bits are set in a word of their bits.
+    @inline(__always)
+    private func forEach(_ bits: UInt64, _ word: Int, _ body: (Entry, UInt64) -> Void) {
+        var bits = bits
+        while bits != 0 {
+            let number = word * 64 + bits.trailingZeroBitCount
+            let index = number % Self.entriesPerBank
+            body(Entry(bank(number / Self.entriesPerBank), UInt(index)), UInt64(index))
+            bits &= bits &- 1
         }
     }
 }

@@ -30,6 +30,8 @@ final class TranslationCaches {
     private var generator: SplitMix64
     private let evicts: Bool
     private let cachesParts: Bool
+    /// Whether the engine goes on using global translations when the root changes.
+    private let keepsGlobals: Bool
 
     /// - Parameter index: the processor's number, so that two evict different things.
     init(
@@ -42,7 +44,8 @@ final class TranslationCaches {
         cachesParts = hardware.fragments || hardware.errata.contains(.invlpgOnePart)
         self.core = core
         self.blocks = blocks
-        structures = hardware == Hardware() ? nil : StructureCache()
+        keepsGlobals = hardware == Hardware()
+        structures = keepsGlobals ? nil : StructureCache()
         keeper = hardware.replacement == .never ? KeepingTLB() : nil
         tlb = ModelledTLB()
         var seed: UInt64 = 0
@@ -92,6 +95,15 @@ final class TranslationCaches {
         core.leaveBlock()
     }
 
+    /// The same for what is not global, where the TLB keeps what is: a new root, or another PCID.
+    /// - Parameter isEmpty: nothing but global translations is left in the PCID.
+    func emptyLocalSoftware(isEmpty: Bool) {
+        guard keepsGlobals, isEmpty || !tlb.mayShadowGlobals else { return emptySoftware() }
+        software.emptyLocal()
+        blocks.flushLocalLookups()
+        core.leaveBlock()
+    }
+
     /// What the TLB holds, for debuggers.
     var entries: [CachedTranslation] { keeper?.entries ?? tlb.entries }
 
@@ -113,7 +125,7 @@ final class TranslationCaches {
     /// Drops all of the TLB's translations in a scope.
     func drop(_ scope: CacheScope) {
         if let keeper { keeper.invalidateAll(scope) } else { tlb.invalidateAll(scope) }
-        emptySoftware()
+        if scope.globals == .none { emptyLocalSoftware(isEmpty: true) } else { emptySoftware() }
     }
 
     // MARK: Random eviction

@@ -72,11 +72,17 @@ import X86
         )._withUnsafeGuaranteedRef(body)
     }
 
+    /// The vector state, which lies behind the state too.
+    @inline(__always) var vector: VectorBlock {
+        VectorBlock(UInt64(address &+ UInt(Core.vectorOffset)))
+    }
+
     /// Where the unowned reference to the processor lies.
     static var processorOffset: Int { (MemoryLayout<State>.size + 15) & ~15 }
-    /// Where the software TLB and the table of indirect jumps lie: generated code reaches them, and
-    /// the registers, from one base.
-    static var softwareTLBOffset: Int { (processorOffset + 16 + 63) & ~63 }
+    /// Where the vector state, the software TLB and the table of indirect jumps lie: generated code
+    /// reaches them, and the registers, from one base.
+    static var vectorOffset: Int { (processorOffset + 16 + 63) & ~63 }
+    static var softwareTLBOffset: Int { vectorOffset + VectorBlock.byteCount }
     static var jumpTableOffset: Int { (softwareTLBOffset + SoftwareTLB.byteCount + 63) & ~63 }
     /// The bytes that a processor's state block takes.
     static var byteCount: Int { jumpTableOffset + JumpTable.byteCount }

@@ -24,17 +24,21 @@ package enum HostOperand: Sendable {
 
 /// An encoding: the opcode and what its operands are.
 package struct HostEncoding: Sendable {
-    /// 0: the one-byte map, 1: 0F.
+    /// 0: the one-byte map, 1: 0F, 2: 0F 38, 3: 0F 3A.
     var map: UInt8 = 0
+    /// F2 or F3 where it is part of the opcode.
+    var prefix: UInt8 = 0
     var opcode: UInt8
     /// Whether the register of ModRM's reg field, and of rm, is a byte register.
     var byteReg = false
     var byteRM = false
 
     package init(
-        map: UInt8 = 0, opcode: UInt8, byteReg: Bool = false, byteRM: Bool = false
+        map: UInt8 = 0, opcode: UInt8, prefix: UInt8 = 0, byteReg: Bool = false,
+        byteRM: Bool = false
     ) {
         self.map = map
+        self.prefix = prefix
         self.opcode = opcode
         self.byteReg = byteReg
         self.byteRM = byteRM
@@ -46,6 +50,7 @@ package struct HostEncoding: Sendable {
     package static let test = HostEncoding(opcode: 0x85)
     package static let testByte = HostEncoding(opcode: 0x84, byteReg: true, byteRM: true)
     package static let group5 = HostEncoding(opcode: 0xff)
+    package static let zeroExtendByte = HostEncoding(map: 1, opcode: 0xb6, byteRM: true)
     package static let moveImmediate = HostEncoding(opcode: 0xc7)
 }
 
@@ -120,8 +125,10 @@ package struct Assembler {
         }
         if hasHigh && rex != 0 { return false }
         if narrow { code.append(0x66) }
+        if encoding.prefix != 0 { code.append(encoding.prefix) }
         if rex != 0 { code.append(rex) }
-        if encoding.map == 1 { code.append(0x0f) }
+        if encoding.map != 0 { code.append(0x0f) }
+        if encoding.map >= 2 { code.append(encoding.map == 2 ? 0x38 : 0x3a) }
         code.append(encoding.opcode)
         switch rm {
         case .register: code.append(0xc0 | (field & 7) << 3 | low & 7)
@@ -192,11 +199,23 @@ package struct Assembler {
 
     /// PEXT: the bits of `source` that the mask in memory picks (VEX.LZ.F3.0F38.W1 F5 /r).
     package mutating func extract(_ register: UInt8, _ source: UInt8, mask: HostOperand) {
+        scatter(register, source, mask, prefix: 2)
+    }
+
+    /// PDEP: the low bits of `source`, put where the mask in memory has bits
+    /// (VEX.LZ.F2.0F38.W1 F5 /r).
+    package mutating func deposit(_ register: UInt8, _ source: UInt8, mask: HostOperand) {
+        scatter(register, source, mask, prefix: 3)
+    }
+
+    private mutating func scatter(
+        _ register: UInt8, _ source: UInt8, _ mask: HostOperand, prefix: UInt8
+    ) {
         guard case .memory(let base, let index, let scale, let displacement) = mask else { return }
         let r: UInt8 = register < 8 ? 0x80 : 0
         let x: UInt8 = (index ?? 0) < 8 ? 0x40 : 0
         let b: UInt8 = base < 8 ? 0x20 : 0
-        bytes(0xc4, r | x | b | 2, 0x80 | (~source & 15) << 3 | 2, 0xf5)
+        bytes(0xc4, r | x | b | 2, 0x80 | (~source & 15) << 3 | prefix, 0xf5)
         memory(register & 7, base, index, scale, displacement)
     }
 
@@ -233,6 +252,12 @@ package struct Assembler {
     mutating func jump(if condition: UInt8) -> Int {
         bytes(0x0f, 0x80 | condition & 15, 0, 0, 0, 0)
         return code.count - 4
+    }
+
+    /// Jcc over what follows.
+    mutating func jumpShort(if condition: UInt8) -> Int {
+        bytes(0x70 | condition & 15, 0)
+        return code.count - 1
     }
 
     /// JRCXZ over what follows.

@@ -14,7 +14,9 @@ extension BlockTranslator {
                 if let ends = twoByteControl(i, op) { return ends }
                 if twoByte(i, op) { return false }
             }
+            if vector(i, op) { return false }
         }
+        if system(i, op) { return false }
         callHandler()
         guard IntegerSelection.endsBlock(i.mnemonic) || SystemSelection.endsBlock(i.mnemonic)
         else { return false }

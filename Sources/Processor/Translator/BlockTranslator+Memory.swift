@@ -59,8 +59,11 @@ extension BlockTranslator {
 
     /// The host's operand for `size` bytes at the linear address in R10: RCX is the addend, R11 is
     /// lost, the flags stay.
+    /// - Parameter aligned: 16 bytes that must be aligned, or it counts as a miss.
     /// - Returns: the operand, and a jump that is taken where the software TLB lacks it.
-    mutating func probe(size: Int, write: Bool) -> (operand: HostOperand, miss: Int) {
+    mutating func probe(
+        size: Int, write: Bool, aligned: Bool = false
+    ) -> (operand: HostOperand, miss: Int) {
         let address = GuestRegisters.first
         let entry = GuestRegisters.second
         let scratch = GuestRegisters.scratch
@@ -70,8 +73,11 @@ extension BlockTranslator {
         assembler.load(scratch, GuestRegisters.at(tags, index: entry))
         assembler.lea(
             scratch,
-            .memory(base: scratch, index: address, scale: 0, displacement: Int32(size - 1)))
-        assembler.extract(scratch, scratch, mask: StateField.pageMask)
+            .memory(
+                base: scratch, index: address, scale: 0,
+                displacement: aligned ? 0 : Int32(size - 1)))
+        assembler.extract(
+            scratch, scratch, mask: aligned ? StateField.alignedPageMask : StateField.pageMask)
         let hit = assembler.jumpIfRCXZero()
         let miss = assembler.jump()
         assembler.bindShort(hit)

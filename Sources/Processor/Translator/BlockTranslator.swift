@@ -21,8 +21,12 @@ struct BlockTranslator {
     var assembler = Assembler()
     let memory: TranslationMemory
     let block: BlockRef
-    /// The software TLB's bank of the code's rights, below 3.
-    let bank: Int
+    /// The software TLB's bank of the rights that the code has here, below 3.
+    var bank: Int
+    /// The bank with which the block is entered.
+    private let entryBank: Int
+    /// Whether the processor has CLAC and STAC.
+    let hasSMAP: Bool
     let instructions: [Instruction]
     /// For each instruction whether something may see the flags that it leaves.
     let flagsSeen: [Bool]
@@ -56,13 +60,16 @@ struct BlockTranslator {
 
     init(
         _ memory: TranslationMemory, _ assembler: Assembler, _ block: BlockRef, bank: Int,
-        _ instructions: [Instruction]
+        hasSMAP: Bool, _ instructions: [Instruction]
     ) {
         self.memory = memory
         self.assembler = assembler
         self.block = block
         self.bank = bank
+        entryBank = bank
+        self.hasSMAP = hasSMAP
         self.instructions = instructions
+        block.vectors = instructions.reduce(.none) { max($0, VectorSelection.residence($1)) }
         flagsSeen = FlagUse.seen(instructions)
     }
 
@@ -96,16 +103,37 @@ struct BlockTranslator {
         lea32(first, first, -offset)
         assembler.store(first, StateField.pageRIP)
         near = assembler.count
+        provide(block.vectors)
         let count = Int32(instructions.count)
         assembler.load(GuestRegisters.second, StateField.remaining)
         assembler.lea(GuestRegisters.second, .at(GuestRegisters.second, -count))
         assembler.extract(
             GuestRegisters.scratch, GuestRegisters.second, mask: StateField.signMask)
         let permitted = assembler.jumpIfRCXZero()
-        let distance = -(assembler.count + 2)
-        assembler.bytes(0xeb, UInt8(truncatingIfNeeded: distance))
+        leaveBlock()
         assembler.bindShort(permitted)
         assembler.store(GuestRegisters.second, StateField.remaining)
+    }
+
+    /// Brings what the block's code needs of the vector state into host registers, or leaves.
+    private mutating func provide(_ vectors: VectorResidence) {
+        guard vectors != .none else { return }
+        let needsX87 = vectors == .x87
+        assembler.load(
+            GuestRegisters.scratch, needsX87 ? StateField.x87Absent : StateField.xmmAbsent)
+        let present = assembler.jumpIfRCXZero()
+        assembler.jump(
+            to: needsX87 ? memory.sharedCode.bringX87 : memory.sharedCode.bringXMM, opcode: 0xe8)
+        let brought = assembler.jumpIfRCXZero()
+        leaveBlock()
+        assembler.bindShort(present)
+        assembler.bindShort(brought)
+    }
+
+    /// Goes to `leave`, which is near.
+    private mutating func leaveBlock() {
+        let distance = -(assembler.count + 2)
+        assembler.bytes(0xeb, UInt8(truncatingIfNeeded: distance))
     }
 
     /// LEA with a displacement of 4 bytes whatever its value.
@@ -223,7 +251,7 @@ struct BlockTranslator {
         }
         let frame = block.machine & ~0xfff
         for chain in chains {
-            if chain.target == Int(block.offset) {
+            if chain.target == Int(block.offset), bank == entryBank {
                 assembler.bind(chain.site, to: near)
                 continue
             }

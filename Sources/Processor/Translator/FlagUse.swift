@@ -19,6 +19,7 @@ enum FlagUse {
             // LEA alone names memory without touching it.
             if i.mnemonic != ZYDIS_MNEMONIC_LEA { return true }
         }
+        if VectorSelection.residence(i) != .none, !i.touchesFlags { return live }
         switch i.mnemonic {
         case ZYDIS_MNEMONIC_ADD, ZYDIS_MNEMONIC_SUB, ZYDIS_MNEMONIC_CMP, ZYDIS_MNEMONIC_AND,
             ZYDIS_MNEMONIC_OR, ZYDIS_MNEMONIC_XOR, ZYDIS_MNEMONIC_TEST, ZYDIS_MNEMONIC_NEG,

@@ -16,7 +16,7 @@ import X86
     static let tags = 0
     static let hosts = 8 * entries
     static let tableBytes = 16 * entries
-    static let byteCount = tableCount * tableBytes + tableCount * entries / 8
+    static let byteCount = tableCount * tableBytes + tableCount * (entries / 8 + 8)
     /// Picks an index from RIP + RIP rotated right by 12.
     static let mask = UInt64(entries - 1)
 
@@ -31,6 +31,7 @@ import X86
 
     /// Enters the translation of the code at `rip`.
     func remember(_ rip: UInt64, bank: Int, host: UInt) {
+        if rip >> 63 == 0 { unsafe hasLowerHalf[bank] = 1 }
         let index = Int(truncatingIfNeeded: (rip &+ (rip >> 12 | rip << 52)) & Self.mask)
         let table = unsafe (raw + bank * Self.tableBytes).assumingMemoryBound(to: UInt64.self)
         unsafe table[index] = 0 &- rip
@@ -40,8 +41,20 @@ import X86
     }
 
     /// Forgets everything, in time for what there is.
-    func empty() {
-        for word in 0..<Self.tableCount * Self.entries / 64 {
+    func empty() { empty(0..<Self.tableCount) }
+
+    /// Forgets what lies in the lower half of the address space, and all user code.
+    func emptyLowerHalf() {
+        for bank in 0..<Self.tableCount
+        where unsafe bank == SoftwareTLB.user || hasLowerHalf[bank] != 0 {
+            empty(bank..<bank + 1)
+        }
+    }
+
+    private func empty(_ banks: Range<Int>) {
+        for bank in banks { unsafe hasLowerHalf[bank] = 0 }
+        let words = Self.entries / 64
+        for word in banks.lowerBound * words..<banks.upperBound * words {
             var bits = unsafe filled[word]
             if bits == 0 { continue }
             while bits != 0 {
@@ -57,6 +70,11 @@ import X86
         let bank = slot / Self.entries
         let table = unsafe (raw + bank * Self.tableBytes).assumingMemoryBound(to: UInt64.self)
         unsafe table[slot % Self.entries] = slot % Self.entries == 0 ? .max : 0
+    }
+
+    /// One word for each table.
+    private var hasLowerHalf: UnsafeMutablePointer<UInt64> {
+        unsafe filled + Self.tableCount * Self.entries / 64
     }
 
     private var filled: UnsafeMutablePointer<UInt64> {

@@ -7,8 +7,9 @@ extension Processor {
     /// interpreted.
     @inline(__always)
     func translated(_ block: BlockRef, _ memory: TranslationMemory) -> UInt? {
-        guard core.state.mode == .long64, !observesUses, block.secondFrame == .max
-        else { return nil }
+        guard core.state.mode == .long64, !observesUses, block.secondFrame == .max else {
+            return nil
+        }
         let bank = Int((core.state.bank &- core.state.supervisorBank) / UInt(SoftwareTLB.bankBytes))
         guard bank < JumpTable.tableCount else { return nil }
         var name = block[translation: bank]
@@ -18,6 +19,7 @@ extension Processor {
             name = translate(block, bank, memory)
             if name == 0 { return nil }
         }
+        guard core.permits(block.vectors) else { return nil }
         if let pending = memory.pending {
             // Both ends lie in one page, and code of one page needs no look-up on its way to more.
             if pending.target == block.machine, pending.bank == bank {
@@ -38,7 +40,7 @@ extension Processor {
             let bytes = self.memory.read(
                 at: MachineAddress(block.machine), count: Int(block.length))
         else { return 0 }
-        var decoder = InstructionDecoder(.long64)
+        var decoder = InstructionDecoder(.long64, model)
         var instructions: [Instruction] = []
         instructions.reserveCapacity(Int(block.count))
         var offset = 0
@@ -54,7 +56,8 @@ extension Processor {
         guard instructions.count == Int(block.count) else { return 0 }
         let assembler = translationAssembler
         translationAssembler = Assembler()
-        var translator = BlockTranslator(memory, assembler, block, bank: bank, instructions)
+        var translator = BlockTranslator(
+            memory, assembler, block, bank: bank, hasSMAP: model.has(.smap), instructions)
         let near = translator.translate()
         translationAssembler = translator.assembler
         let name = memory.append(translator.assembler.code, near: near)
@@ -62,16 +65,30 @@ extension Processor {
         return name
     }
 
-    /// Runs translated code from RIP on, until something is left to be done or the instructions up
-    /// to `limit` are used up.
+    /// Runs translated code from RIP on, and goes on wherever it leaves with nothing to be done,
+    /// until something is, or the instructions up to `limit` are used up.
     func runTranslated(_ far: UInt, limit: UInt64, _ memory: TranslationMemory) -> Status {
         // What remains is compared as a signed number.
         let limit = min(limit, core.state.retired &+ 1 << 62)
         core.state.runLimit = limit
-        core.state.remaining = limit &- core.state.retired
-        core.state.blockEnd = .max
-        core.state.chainSite = 0
-        let status = memory.enter(core, far)
+        var far = far
+        while true {
+            core.state.remaining = limit &- core.state.retired
+            core.state.blockEnd = .max
+            core.state.chainSite = 0
+            core.state.xmmAbsent = 1
+            core.state.x87Absent = 1
+            let status = left(memory.enter(core, far), limit, memory)
+            guard status == .next || status == .jump, let next = successor(limit, memory) else {
+                return status
+            }
+            far = next
+        }
+    }
+
+    /// Brings RIP and the retired count up to date after translated code was left.
+    @inline(__always)
+    private func left(_ status: Status, _ limit: UInt64, _ memory: TranslationMemory) -> Status {
         if status == .between {
             core.state.retired = limit &- core.state.remaining
             if core.state.chainSite != 0 {
@@ -92,8 +109,23 @@ extension Processor {
         case .jump: core.state.retired &+= 1
         default:
             core.state.rip = core.currentRIP(last)
+            core.restoreShadow()
             if core.state.pendingNonCanonical { refineNonCanonical(last) }
         }
         return status
+    }
+
+    /// Where to go on at RIP, if the run loop would do nothing but that and find it at once.
+    @inline(__always)
+    private func successor(_ limit: UInt64, _ memory: TranslationMemory) -> UInt? {
+        guard core.state.pending == .none, core.state.mode == .long64, isUndisturbed(limit),
+            !isSurrounded
+        else { return nil }
+        let found = blocks.lookup(
+            core.state.rip, BlockCache.context(.long64, user: core.state.cpl == 3))
+        guard found != 0 else { return nil }
+        let block = BlockRef(found)
+        guard block.count <= limit &- core.state.retired else { return nil }
+        return translated(block, memory)
     }
 }

@@ -120,6 +120,14 @@ struct SharedCode {
     /// that do not look at them; with the second handlers see and set them.
     private(set) var call: UInt = 0
     private(set) var callWithFlags: UInt = 0
+    /// Called: bring vector state into host registers. RCX is 0 if that was done; the code must not
+    /// run if not. RAX to R9, R12 to R15 and the flags stay.
+    private(set) var bringXMM: UInt = 0
+    private(set) var bringX87: UInt = 0
+    /// Called in Swift's surroundings: what is in host registers goes to the state and comes back.
+    /// The first loses RAX.
+    private var putVectors: UInt = 0
+    private var takeVectors: UInt = 0
 
     /// The state's flags as `Assembler.restoreFlags` takes them.
     private static let flagsToHost: Handler = { state, _ in
@@ -140,6 +148,14 @@ struct SharedCode {
     }
 
     init(_ a: inout Assembler) {
+        bringXMM = a.address
+        VectorTransfer.bringXMM(&a)
+        bringX87 = a.address
+        VectorTransfer.bringX87(&a)
+        putVectors = a.address
+        VectorTransfer.put(&a)
+        takeVectors = a.address
+        VectorTransfer.take(&a)
         enter = a.address
         enterCode(&a)
         exitToChain = a.address
@@ -171,6 +187,7 @@ struct SharedCode {
         storeGuest(&a)
         a.saveFlags()
         a.bytes(0x0f, 0xb7, 0xf0)  // movzx esi, ax
+        callIfVectors(&a, putVectors)
         callC(&a, Self.flagsFromHost)
         a.constant(HostRegister.rax, UInt64(Status.between.rawValue))
         leave(&a)
@@ -181,6 +198,7 @@ struct SharedCode {
         storeGuest(&a)
         a.saveFlags()
         a.bytes(0x0f, 0xb7, 0xf0)  // movzx esi, ax
+        callIfVectors(&a, putVectors)
         a.lea(HostRegister.rsp, .at(HostRegister.rsp, -24))
         a.store(GuestRegisters.first, .at(HostRegister.rsp))
         a.store(GuestRegisters.second, .at(HostRegister.rsp, 8))
@@ -216,6 +234,7 @@ struct SharedCode {
         } else {
             a.load(HostRegister.rax, .at(HostRegister.rsp, 16))
         }
+        callIfVectors(&a, takeVectors)
         a.restoreFlags()
         loadGuest(&a)
         a.lea(HostRegister.rsp, .at(HostRegister.rsp, 24))
@@ -239,6 +258,15 @@ struct SharedCode {
         a.lea(HostRegister.rsp, .at(HostRegister.rsp, 8))
         for register in Self.savedByCallee.reversed() { pop(&a, register) }
         a.bytes(0xc3)
+    }
+
+    /// Calls shared code if vector state is in host registers. The flags are lost.
+    private func callIfVectors(_ a: inout Assembler, _ code: UInt) {
+        a.instruction(HostEncoding(opcode: 0x83), 7, StateField.xmmAbsent)  // cmp …, 0
+        a.bytes(0)
+        let absent = a.jumpShort(if: 5)
+        a.jump(to: code, opcode: 0xe8)
+        a.bindShort(absent)
     }
 
     /// Calls a function with the state as first argument.

@@ -119,7 +119,7 @@ extension VectorSelection {
 
     /// Whether the general register is in the reg field: MOVMSKPx, PMOVMSKB, PEXTRW (0F C5) and
     /// the conversions to integers. Elsewhere it is in r/m.
-    private static func generalIsReg(_ encoding: Instruction.Encoding) -> Bool {
+    static func generalIsReg(_ encoding: Instruction.Encoding) -> Bool {
         guard encoding.map == 1 else { return false }
         switch encoding.opcode {
         case 0x2c, 0x2d, 0x50, 0xc5, 0xd7: return true

@@ -8,7 +8,10 @@ enum VectorSelection {
         _ instruction: Instruction, _ op: inout Op, _ mode: CodeMode, _ processor: Processor
     ) -> Bool {
         let unit = processor.vector
-        guard instruction.encoding.isLegacy, unit.canExecute else { return false }
+        guard unit.canExecute else { return false }
+        guard instruction.encoding.isLegacy else {
+            return WideSelection.select(instruction, &op, mode, processor)
+        }
         let isX87 = isX87(instruction)
         guard isX87 || isAdvertised(instruction.isaSet) else { return false }
         switch instruction.mnemonic {
@@ -21,7 +24,7 @@ enum VectorSelection {
         }
         let immediate = op.immediate
         op.immediate = UInt64(unit.block.address)
-        if StateImages.select(instruction, &op, mode)
+        if StateImages.select(instruction, &op, processor.model)
             || (isX87 ? X87Control.select(instruction, &op) : VectorMoves.select(instruction, &op))
             || selectStub(instruction, &op, isX87: isX87, unit)
         {
@@ -35,19 +38,19 @@ enum VectorSelection {
     static func endsBlock(_ mnemonic: ZydisMnemonic) -> Bool { false }
 
     /// FWAIT and the escape opcodes D8…DF.
-    private static func isX87(_ instruction: Instruction) -> Bool {
+    static func isX87(_ instruction: Instruction) -> Bool {
         let encoding = instruction.encoding
         return encoding.map == 0 && (encoding.opcode & 0xf8 == 0xd8 || encoding.opcode == 0x9b)
     }
 
     /// The extensions that are implemented, beside the x87 ones.
-    private static func isAdvertised(_ set: ZydisISASet) -> Bool {
+    static func isAdvertised(_ set: ZydisISASet) -> Bool {
         switch set {
         case ZYDIS_ISA_SET_PENTIUMMMX, ZYDIS_ISA_SET_SSE, ZYDIS_ISA_SET_SSEMXCSR,
             ZYDIS_ISA_SET_SSE2, ZYDIS_ISA_SET_SSE2MMX, ZYDIS_ISA_SET_SSE3, ZYDIS_ISA_SET_SSSE3,
             ZYDIS_ISA_SET_SSSE3MMX, ZYDIS_ISA_SET_SSE4, ZYDIS_ISA_SET_SSE42,
             ZYDIS_ISA_SET_FXSAVE, ZYDIS_ISA_SET_FXSAVE64, ZYDIS_ISA_SET_XSAVE,
-            ZYDIS_ISA_SET_XSAVEOPT:
+            ZYDIS_ISA_SET_XSAVEOPT, ZYDIS_ISA_SET_XSAVEC, ZYDIS_ISA_SET_XSAVES:
             true
         default: false
         }
@@ -106,11 +109,12 @@ enum VectorSelection {
 
     /// Whether the memory operand is the destination. Zydis has x87 operands in an order of its
     /// own; elsewhere the destination comes first and is never read.
-    private static func writesMemory(_ instruction: Instruction, isX87: Bool) -> Bool {
+    static func writesMemory(_ instruction: Instruction, isX87: Bool) -> Bool {
         guard isX87 else { return instruction[0].isMemory }
         switch instruction.mnemonic {
         case ZYDIS_MNEMONIC_FST, ZYDIS_MNEMONIC_FSTP, ZYDIS_MNEMONIC_FIST, ZYDIS_MNEMONIC_FISTP,
-            ZYDIS_MNEMONIC_FISTTP, ZYDIS_MNEMONIC_FBSTP:
+            ZYDIS_MNEMONIC_FISTTP, ZYDIS_MNEMONIC_FBSTP, ZYDIS_MNEMONIC_FNSTCW,
+            ZYDIS_MNEMONIC_FNSTSW:
             return true
         default: return false
         }
@@ -118,7 +122,7 @@ enum VectorSelection {
 
     /// The 16-byte operands that need no alignment (SDM Vol. 2A Table 2-20, exception type 4
     /// without alignment check).
-    private static func allowsMisalignment(_ mnemonic: ZydisMnemonic) -> Bool {
+    static func allowsMisalignment(_ mnemonic: ZydisMnemonic) -> Bool {
         switch mnemonic {
         case ZYDIS_MNEMONIC_MOVUPS, ZYDIS_MNEMONIC_MOVUPD, ZYDIS_MNEMONIC_MOVDQU,
             ZYDIS_MNEMONIC_LDDQU, ZYDIS_MNEMONIC_PCMPESTRI, ZYDIS_MNEMONIC_PCMPESTRM,

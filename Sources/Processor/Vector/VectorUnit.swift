@@ -26,9 +26,8 @@ import MachineMemory
 ///   RCPPS, RSQRTPS and their scalar forms, and the last bits of the x87 transcendentals.
 /// - With MXCSR.UM clear, a result that is tiny but exact does not raise #XM.
 /// - x87 exceptions are reported by #MF whatever CR0.NE says; there is no FERR# pin.
-@safe final class VectorUnit {
+final class VectorUnit {
     let block: VectorBlock
-    private let memory: UnsafeMutableRawPointer
     private let code: ExecutableMemory?
     /// Stubs by their own code, so that instructions that need the same one share it; the values
     /// are distances from the first stub in bytes.
@@ -50,11 +49,11 @@ import MachineMemory
         #endif
     }()
 
-    /// - Parameter processors: how many of the machine have a unit like this.
-    init(processors: Int) {
-        unsafe memory = UnsafeMutableRawPointer.allocate(
-            byteCount: VectorBlock.byteCount, alignment: 64)
-        block = unsafe VectorBlock(UInt64(UInt(bitPattern: memory)))
+    /// - Parameters:
+    ///   - memory: `VectorBlock.byteCount` bytes, aligned to 64, that live as long as the unit.
+    ///   - processors: how many of the machine have a unit like this.
+    init(at memory: UnsafeMutableRawPointer, processors: Int) {
+        block = VectorBlock(UInt64(UInt(bitPattern: memory)))
         block[VectorBlock.firstStub] = UInt64(0)
         #if arch(x86_64)
             code = ExecutableMemory(
@@ -65,8 +64,6 @@ import MachineMemory
         block.reset()
         flush()
     }
-
-    deinit { unsafe memory.deallocate() }
 
     /// Puts the state as after RESET#. Stubs stay.
     func reset() { block.reset() }

@@ -66,6 +66,7 @@ enum X87Control {
                 let value = core.readMemory(UInt16.self, op)
             else { return .fault }
             block.setFCW(value)
+            core.masksChanged(block)
             return .next
         }
     }
@@ -119,6 +120,7 @@ enum X87Control {
             block.fcw = environment.control & 0x1f3f | 0x40
             block.setFSWTurning(environment.status)
             block.fullTags = environment.tags
+            core.masksChanged(block)
             return .next
         }
     }
@@ -161,6 +163,7 @@ enum X87Control {
             block.fcw = environment.control & 0x1f3f | 0x40
             block.setFSW(environment.status)
             block.fullTags = environment.tags
+            core.masksChanged(block)
             return .next
         }
     }
