@@ -91,7 +91,9 @@ import X86
                 others: [
                     // Fixed or wiring.
                     "model", "index", "memory", "platform", "stateBlock", "codeWatch",
-                    "storableBits", "usesBeforeTranslation", "translationAssembler",
+                    "storableBits", "mostPhysicalAddressBits", "hasGigabytePages",
+                    "hasLargeAddresses",
+                    "usesBeforeTranslation", "translationAssembler",
                     // Caches.
                     "blocks", "caches",
                     // The hypervisor's; what was completed is in memory.
@@ -115,7 +117,7 @@ import X86
                 saved: ["configuration", "memory", "clock", "board", "processors", "tap", "turn"],
                 others: [
                     "stopFlag", "pauseFlag", "pausePoint", "stopRegion", "console", "hypervisor",
-                    "oracle", "retiredByOthers", "onLeniency", "series",
+                    "oracle", "onLeniency", "series",
                 ]))
         Self.check(
             try Self.part(machine, "turn"),
@@ -124,7 +126,8 @@ import X86
         // Time is saved as what it shows.
         Self.check(
             try Self.part(machine, "clock"),
-            Expected(saved: ["skipped", "hostStart"], others: ["kind", "retired"]))
+            Expected(
+                saved: ["skipped", "hostStart"], others: ["kind", "retired", "retiredByOthers"]))
         Self.check(
             try Self.part(machine, "tap"), Expected(saved: ["hash"], others: ["console"]))
         Self.check(
