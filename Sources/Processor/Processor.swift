@@ -114,6 +114,8 @@ import X86
     var lastConsumer: UInt64 = 0
     /// What a write through the translation that `translate` returned last owes.
     var lastNote = WriteNote.none
+    /// Whether the translation that `translate` used last is global.
+    var lastIsGlobal = false
     /// The last access that faulted, in whichever tables: address and kind.
     var faultedAccess: (address: UInt64, kind: AccessKind) = (0, [])
     private let stateBlock: UnsafeMutableRawPointer

@@ -75,7 +75,7 @@ import X86
                     "bank", "supervisorBank",
                     // Translated code's, within one run.
                     "remaining", "runLimit", "masks", "undone", "chainSite", "chainTarget",
-                    "callHost", "callTarget",
+                    "callHost", "callTarget", "xmmAbsent", "x87Absent",
                     // From CR0, EFER, CS and EFLAGS.
                     "mode",
                     // The host's.
@@ -99,7 +99,7 @@ import X86
                     // The hypervisor's; what was completed is in memory.
                     "recentRecords", "lastConsumer",
                     // Within one instruction.
-                    "lastNote", "faultedAccess",
+                    "lastNote", "lastIsGlobal", "faultedAccess",
                     // The host's.
                     "instructionObserver", "observer", "hasObserver", "retiredBefore",
                 ]))

@@ -51,7 +51,8 @@ struct Block {
     /// Twice as many, so that a slot is always free.
     private let tableSize: Int
 
-    /// A front entry: the block at a virtual RIP, while `generation` is current.
+    /// A front entry: the block at a virtual RIP, while `generation` is current, or of code in
+    /// global pages `globalGeneration`.
     struct Lookup {
         var rip: UInt64 = 0
         var generation: UInt64 = 0
@@ -69,7 +70,7 @@ struct Block {
     /// Open-addressed hash table of block indices + 1.
     private let table: UnsafeMutablePointer<UInt32>
     private let lookups: UnsafeMutablePointer<Lookup>
-    /// By the low bits of a virtual page's number: the generation in which code of such a page was
+    /// By the low bits of a virtual page's number: the `generation` in which code of such a page was
     /// last remembered.
     private let pages: UnsafeMutablePointer<UInt64>
     private var opCount = 0
@@ -77,7 +78,9 @@ struct Block {
     /// The blocks that touch a frame.
     private var framesWithCode: [UInt64: [UInt32]] = [:]
     /// Part of every front entry's tag; the low 4 bits are left for the context.
-    private(set) var generation: UInt64 = 16
+    private(set) var generation: UInt64 = 32
+    /// The same for code in global pages: below `generation`, and raised with it where those go too.
+    private(set) var globalGeneration: UInt64 = 16
 
     /// - Parameter processors: how many of the machine have a cache like this.
     init(memory: MachineMemory, processors: Int, jumps: JumpTable) {
@@ -121,18 +124,27 @@ struct Block {
     @inline(__always)
     func lookup(_ rip: UInt64, _ context: UInt64) -> UInt {
         let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
-        if unsafe entry.pointee.rip == rip,
-            unsafe entry.pointee.generation == generation | context
-        {
-            return unsafe entry.pointee.block
+        if unsafe entry.pointee.rip == rip {
+            let tag = unsafe entry.pointee.generation
+            if tag == generation | context || tag == globalGeneration | context {
+                return unsafe entry.pointee.block
+            }
         }
         return 0
     }
 
-    func remember(_ rip: UInt64, _ context: UInt64, _ block: UInt) {
+    /// Whether the block at linear address `rip`, which was looked up just now, is in global pages.
+    @inline(__always)
+    func isGlobal(_ rip: UInt64) -> Bool {
+        let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
+        return unsafe entry.pointee.rip == rip
+            && entry.pointee.generation & ~15 == globalGeneration
+    }
+
+    func remember(_ rip: UInt64, _ context: UInt64, _ block: UInt, isGlobal: Bool) {
         let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
         unsafe entry.pointee.rip = rip
-        unsafe entry.pointee.generation = generation | context
+        unsafe entry.pointee.generation = (isGlobal ? globalGeneration : generation) | context
         unsafe entry.pointee.block = block
         unsafe pages[page(rip)] = generation
         if BlockRef(block).secondFrame != .max { unsafe pages[page(rip &+ pageSize)] = generation }
@@ -142,16 +154,20 @@ struct Block {
         Int(truncatingIfNeeded: rip >> 12) & (Self.pageCount - 1)
     }
 
-    /// Forgets what is at which virtual address.
-    func flushLookups() {
+    /// Forgets what is at which virtual address, or at which that is not in a global page.
+    func flushLookups(keepingGlobals: Bool = false) {
         generation &+= 16
-        jumps.empty()
+        if !keepingGlobals {
+            globalGeneration = generation
+            generation &+= 16
+        }
+        jumps.empty(keepingGlobals: keepingGlobals)
     }
 
     /// Forgets what is in the page at a virtual address: all, if any of it may be remembered.
     /// - Returns: whether it did.
     func flushLookups(ofPage address: UInt64) -> Bool {
-        guard unsafe pages[page(address)] == generation else { return false }
+        guard unsafe pages[page(address)] > globalGeneration else { return false }
         flushLookups()
         return true
     }

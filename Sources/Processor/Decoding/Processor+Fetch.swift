@@ -24,17 +24,20 @@ extension Processor {
         let kind: AccessKind = core.state.cpl == 3 ? [.fetch, .user] : .fetch
         let context = BlockCache.context(mode, user: kind.contains(.user))
         guard let machine = translate(linear, kind) else { return nil }
+        let isGlobal = lastIsGlobal
         let former = blocks.formerly(linear, at: machine, mode)
         let known = former != 0 ? former : blocks.find(machine, mode)
         if known != 0 {
             let block = BlockRef(known)
             if block.secondFrame == .max {
-                if !observesUses { blocks.remember(linear, context, known) }
+                if !observesUses {
+                    blocks.remember(linear, context, known, isGlobal: isGlobal)
+                }
                 return block
             }
             guard let second = translate(nextPage(linear, mode), kind) else { return nil }
             if second >> 12 == block.secondFrame {
-                if !observesUses { blocks.remember(linear, context, known) }
+                if !observesUses { blocks.remember(linear, context, known, isGlobal: false) }
                 return block
             }
             // The second page is another one now: decode anew.
@@ -44,7 +47,7 @@ extension Processor {
             blocks.removeAll()
             vector.flush()
         }
-        return decode(linear, machine, mode, kind)
+        return decode(linear, machine, mode, kind, isGlobal: isGlobal)
     }
 
     /// The linear address at which the page after the one of `linear` starts.
@@ -55,7 +58,7 @@ extension Processor {
 
     /// Decodes the block at a linear address that lies at a machine address.
     private func decode(
-        _ linear: UInt64, _ machine: UInt64, _ mode: CodeMode, _ kind: AccessKind
+        _ linear: UInt64, _ machine: UInt64, _ mode: CodeMode, _ kind: AccessKind, isGlobal: Bool
     ) -> BlockRef? {
         guard memory.isMemory(MachineAddress(machine), size: 1) else {
             // Nothing to execute behind this address: the bus floats high, and FF FF is undefined.
@@ -121,7 +124,9 @@ extension Processor {
         let block = blocks.insert(
             machine, mode, ops, length: offset, secondFrame: secondFrame)
         if !observesUses {
-            blocks.remember(linear, BlockCache.context(mode, user: kind.contains(.user)), block)
+            blocks.remember(
+                linear, BlockCache.context(mode, user: kind.contains(.user)), block,
+                isGlobal: isGlobal && secondFrame == nil)
         }
         return BlockRef(block)
     }

@@ -42,6 +42,7 @@ extension Processor {
     private func use(_ translation: Translation, _ address: UInt64, _ kind: AccessKind) -> UInt64 {
         let machine = translation.base | address & (translation.level.entrySpan - 1)
         lastNote = writeNote(translation, machine)
+        lastIsGlobal = translation.has(TranslationBits.global)
         fill(address, kind, translation)
         return machine
     }
@@ -102,6 +103,7 @@ extension Processor {
         caches.software.fill(
             bank, page: page, read: permits(translation, rights),
             write: isPlain && permits(translation, rights.union(.write)),
+            isGlobal: translation.has(TranslationBits.global),
             addend: unsafe UInt64(UInt(bitPattern: memory.base)) &+ machine &- page)
     }
 }

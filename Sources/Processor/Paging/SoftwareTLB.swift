@@ -30,8 +30,9 @@ import X86
     static let writeTags = 8 * entriesPerBank
     static let addends = 16 * entriesPerBank
     static let bankBytes = 24 * entriesPerBank
-    /// The memory that it takes: the banks, and behind them a bit for each entry that was filled.
-    static let byteCount = bankCount * bankBytes + bankCount * entriesPerBank / 8
+    /// The memory that it takes: the banks, and behind them a bit for each entry that was filled, and
+    /// one for each that was filled from a global translation.
+    static let byteCount = bankCount * bankBytes + 2 * bankCount * entriesPerBank / 8
 
     private let raw: UnsafeMutableRawPointer
 
@@ -88,14 +89,22 @@ import X86
     }
 
     /// Enters a page: `nil` for a kind of access that takes the slow path.
-    func fill(_ bank: UInt, page: UInt64, read: Bool, write: Bool, addend: UInt64) {
+    func fill(
+        _ bank: UInt, page: UInt64, read: Bool, write: Bool, isGlobal: Bool, addend: UInt64
+    ) {
         let entry = Self.entry(bank, page)
         entry.addend = addend
         entry.readTag = read ? 0 &- page : Self.invalidTag(page)
         entry.writeTag = write ? 0 &- page : Self.invalidTag(page)
         let number = unsafe (bank &- UInt(bitPattern: raw)) / UInt(Self.bankBytes)
         let bit = number &* UInt(Self.entriesPerBank) &+ Self.index(page)
-        unsafe filled[Int(bit >> 6)] |= 1 << UInt64(bit & 63)
+        let mask = UInt64(1) << UInt64(bit & 63)
+        unsafe filled[Int(bit >> 6)] |= mask
+        if isGlobal {
+            unsafe globals[Int(bit >> 6)] |= mask
+        } else {
+            unsafe globals[Int(bit >> 6)] &= ~mask
+        }
     }
 
     /// Drops the entries of the page at `address` in every bank.
@@ -128,14 +137,16 @@ import X86
         }
     }
 
-    /// Drops everything, in time for what there is.
-    func empty() {
-        forEachFilled { entry, index in
+    /// Drops everything, or everything but what is from global translations, in time for what goes.
+    func empty(keepingGlobals: Bool = false) {
+        forEachFilled(keepingGlobals: keepingGlobals) { entry, index in
             let invalid = Self.invalidTag(index << 12)
             entry.readTag = invalid
             entry.writeTag = invalid
         }
-        for word in 0..<Self.bankCount * Self.entriesPerBank / 64 { unsafe filled[word] = 0 }
+        for word in 0..<Self.bankCount * Self.entriesPerBank / 64 {
+            unsafe filled[word] &= keepingGlobals ? globals[word] : 0
+        }
     }
 
     /// Sets every entry, whatever the memory holds.
@@ -154,10 +165,17 @@ import X86
         unsafe (raw + Self.bankCount * Self.bankBytes).assumingMemoryBound(to: UInt64.self)
     }
 
+    private var globals: UnsafeMutablePointer<UInt64> {
+        unsafe filled + Self.bankCount * Self.entriesPerBank / 64
+    }
+
     @inline(__always)
-    private func forEachFilled(_ body: (Entry, UInt64) -> Void) {
+    private func forEachFilled(
+        keepingGlobals: Bool = false, _ body: (Entry, UInt64) -> Void
+    ) {
         for word in 0..<Self.bankCount * Self.entriesPerBank / 64 {
             var bits = unsafe filled[word]
+            if keepingGlobals { bits &= unsafe ~globals[word] }
             while bits != 0 {
                 let number = word * 64 + bits.trailingZeroBitCount
                 let index = number % Self.entriesPerBank

@@ -44,7 +44,7 @@ extension TranslationCaches {
     /// global translations. Nothing where bit 63 of the source asks for that; the engine's own
     /// tables have no PCIDs, and are emptied whenever the root changes.
     func rootLoaded(pcid: UInt16, flushes: Bool) {
-        guard flushes else { return emptySoftware() }
+        guard flushes else { return emptySoftware(keepingGlobals: true) }
         drop(CacheScope(pcid: pcid, globals: .none))
         if !hardware.errata.contains(.cr3KeepsStructures) {
             structures?.invalidateAll(pcid: pcid)

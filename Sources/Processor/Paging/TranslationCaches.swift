@@ -86,9 +86,13 @@ final class TranslationCaches {
     /// Empties what the engine derives from the TLB: the software TLB and the lookups of blocks by
     /// virtual address. Nothing of the architecture is dropped. For changes of what the engine has
     /// worked into them: the mode's bits that bear on rights, and watched pages.
-    func emptySoftware() {
-        software.empty()
-        blocks.flushLookups()
+    /// - Parameter keepingGlobals: what follows from global translations may stay: they do, and are
+    ///   found in every PCID.
+    func emptySoftware(keepingGlobals: Bool = false) {
+        // Where nothing is evicted, a translation of the PCID alone may come before a global one.
+        let keepsGlobals = keepingGlobals && keeper == nil
+        software.empty(keepingGlobals: keepsGlobals)
+        blocks.flushLookups(keepingGlobals: keepsGlobals)
         core.leaveBlock()
     }
 
@@ -110,7 +114,7 @@ final class TranslationCaches {
     /// Drops all of the TLB's translations in a scope.
     func drop(_ scope: CacheScope) {
         if let keeper { keeper.invalidateAll(scope) } else { tlb.invalidateAll(scope) }
-        emptySoftware()
+        emptySoftware(keepingGlobals: scope.globals == .none)
     }
 
     // MARK: Random eviction

@@ -16,7 +16,9 @@ import X86
     static let tags = 0
     static let hosts = 8 * entries
     static let tableBytes = 16 * entries
-    static let byteCount = tableCount * tableBytes + tableCount * entries / 8
+    /// Behind the tables are a bit for each entry that is filled, and one for each of code in global
+    /// pages.
+    static let byteCount = tableCount * tableBytes + 2 * tableCount * entries / 8
     /// Picks an index from RIP + RIP rotated right by 12.
     static let mask = UInt64(entries - 1)
 
@@ -30,25 +32,32 @@ import X86
     }
 
     /// Enters the translation of the code at `rip`.
-    func remember(_ rip: UInt64, bank: Int, host: UInt) {
+    func remember(_ rip: UInt64, bank: Int, host: UInt, isGlobal: Bool) {
         let index = Int(truncatingIfNeeded: (rip &+ (rip >> 12 | rip << 52)) & Self.mask)
         let table = unsafe (raw + bank * Self.tableBytes).assumingMemoryBound(to: UInt64.self)
         unsafe table[index] = 0 &- rip
         unsafe table[Self.entries + index] = UInt64(host)
         let slot = bank * Self.entries + index
-        unsafe filled[slot >> 6] |= 1 << UInt64(slot & 63)
+        let bit = UInt64(1) << UInt64(slot & 63)
+        unsafe filled[slot >> 6] |= bit
+        if isGlobal {
+            unsafe globals[slot >> 6] |= bit
+        } else {
+            unsafe globals[slot >> 6] &= ~bit
+        }
     }
 
-    /// Forgets everything, in time for what there is.
-    func empty() {
+    /// Forgets everything, or everything but code in global pages, in time for what goes.
+    func empty(keepingGlobals: Bool) {
         for word in 0..<Self.tableCount * Self.entries / 64 {
-            var bits = unsafe filled[word]
+            let kept = keepingGlobals ? unsafe globals[word] : 0
+            var bits = unsafe filled[word] & ~kept
             if bits == 0 { continue }
+            unsafe filled[word] &= kept
             while bits != 0 {
                 invalidate(word * 64 + bits.trailingZeroBitCount)
                 bits &= bits &- 1
             }
-            unsafe filled[word] = 0
         }
     }
 
@@ -61,5 +70,9 @@ import X86
 
     private var filled: UnsafeMutablePointer<UInt64> {
         unsafe (raw + Self.tableCount * Self.tableBytes).assumingMemoryBound(to: UInt64.self)
+    }
+
+    private var globals: UnsafeMutablePointer<UInt64> {
+        unsafe filled + Self.tableCount * Self.entries / 64
     }
 }

@@ -27,7 +27,8 @@ extension Processor {
             memory.pending = nil
         }
         let far = memory.far(name)
-        blocks.jumps.remember(core.state.rip, bank: bank, host: far)
+        let rip = core.state.rip
+        blocks.jumps.remember(rip, bank: bank, host: far, isGlobal: blocks.isGlobal(rip))
         return far
     }
 
