@@ -76,6 +76,7 @@ import X86
                     // Translated code's, within one run.
                     "remaining", "runLimit", "masks", "undone", "chainSite", "chainTarget",
                     "callHost", "callTarget", "xmmAbsent", "x87Absent",
+                    "shadowStart",
                     // From CR0, EFER, CS and EFLAGS.
                     "mode",
                     // The host's.

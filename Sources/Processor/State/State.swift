@@ -28,7 +28,8 @@ import X86
     // MARK: Control flow
     /// The next instruction's offset in the code segment; exact between blocks.
     var rip: UInt64 = 0
-    /// The block runs while the next op's address is below this; 0 leaves it after the instruction.
+    /// The block runs while the next op's address is below this; 0 leaves it after the instruction,
+    /// as does `Core.otherRights`.
     var blockEnd: UInt = 0
     /// Instructions retired before the running block.
     var retired: UInt64 = 0
@@ -53,6 +54,9 @@ import X86
     /// Zero while the guest's XMM registers and MXCSR are in the host's, and while the x87 ones are.
     var xmmAbsent: UInt64 = 1
     var x87Absent: UInt64 = 1
+    /// The retired count at which an interrupt shadow began that translated code went on in; `.max`
+    /// where it has not.
+    var shadowStart: UInt64 = .max
     /// What a call keeps while it pushes its return address.
     var callHost: UInt64 = 0
     var callTarget: UInt64 = 0

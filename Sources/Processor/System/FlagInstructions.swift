@@ -17,9 +17,10 @@ enum FlagInstructions {
             guard permitsInterruptFlag(core) else { return core.generalProtection() }
             if core.state.systemFlags & RFLAGS.interruptEnable == 0 {
                 core.state.interruptShadow = true
+                core.state.shadowStart = .max
             }
             core.state.systemFlags |= RFLAGS.interruptEnable
-            core.leaveBlock()
+            core.leaveForOtherRights()
             return .next
         }
     }
@@ -74,7 +75,7 @@ enum FlagInstructions {
             if core.state.systemFlags != flags {
                 core.selectBank()
                 // Translated code asks one bank of the software TLB.
-                core.leaveBlock()
+                core.leaveForOtherRights()
             }
             return .next
         }

@@ -31,9 +31,21 @@ import X86
         for slot in 0..<Self.tableCount * Self.entries { invalidate(slot) }
     }
 
+    private static func index(_ rip: UInt64) -> Int {
+        Int(truncatingIfNeeded: (rip &+ (rip >> 12 | rip << 52)) & mask)
+    }
+
+    /// The host address of the translation of the code at `rip`; 0 where it is not known.
+    func find(_ rip: UInt64, bank: Int) -> UInt {
+        let index = Self.index(rip)
+        let table = unsafe (raw + bank * Self.tableBytes).assumingMemoryBound(to: UInt64.self)
+        guard unsafe table[index] == 0 &- rip else { return 0 }
+        return unsafe UInt(truncatingIfNeeded: table[Self.entries + index])
+    }
+
     /// Enters the translation of the code at `rip`.
     func remember(_ rip: UInt64, bank: Int, host: UInt, isGlobal: Bool) {
-        let index = Int(truncatingIfNeeded: (rip &+ (rip >> 12 | rip << 52)) & Self.mask)
+        let index = Self.index(rip)
         let table = unsafe (raw + bank * Self.tableBytes).assumingMemoryBound(to: UInt64.self)
         unsafe table[index] = 0 &- rip
         unsafe table[Self.entries + index] = UInt64(host)

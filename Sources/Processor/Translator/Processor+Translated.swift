@@ -9,7 +9,7 @@ extension Processor {
     func translated(_ block: BlockRef, _ memory: TranslationMemory) -> UInt? {
         guard core.state.mode == .long64, !observesUses, block.secondFrame == .max
         else { return nil }
-        let bank = Int((core.state.bank &- core.state.supervisorBank) / UInt(SoftwareTLB.bankBytes))
+        let bank = core.bankNumber
         guard bank < JumpTable.tableCount else { return nil }
         var name = block[translation: bank]
         if name == 0 {
@@ -73,17 +73,18 @@ extension Processor {
         core.state.remaining = limit &- core.state.retired
         core.state.blockEnd = .max
         core.state.chainSite = 0
+        core.state.shadowStart = .max
         core.state.xmmAbsent = 1
         core.state.x87Absent = 1
         let status = memory.enter(core, far)
         if status == .between {
             core.state.retired = limit &- core.state.remaining
             if core.state.chainSite != 0 {
-                let bank = (core.state.bank &- core.state.supervisorBank)
                 memory.pending = .init(
                     site: core.state.chainSite, target: core.state.chainTarget,
-                    bank: Int(bank / UInt(SoftwareTLB.bankBytes)))
+                    bank: core.bankNumber)
             }
+            endShadow()
             return .jump
         }
         // A handler left: the retired count is that before its instruction.
@@ -98,6 +99,52 @@ extension Processor {
             core.state.rip = core.currentRIP(last)
             if core.state.pendingNonCanonical { refineNonCanonical(last) }
         }
+        endShadow()
         return status
+    }
+
+    /// An interrupt shadow that translated code went on in is over after one instruction.
+    @inline(__always)
+    private func endShadow() {
+        if core.state.retired > core.state.shadowStart { core.state.interruptShadow = false }
+    }
+
+    /// Where translated code goes on after a handler that left the block for other rights, if
+    /// nothing has to be looked at before; 0 if something has.
+    /// - Parameter undone: of the instructions that were charged, those that the handler found not
+    ///   retired.
+    func redirected(_ status: Status, undone: UInt64) -> UInt {
+        let core = core
+        guard core.state.blockEnd == Core.otherRights, status == .next || status == .jump,
+            core.state.pending == .none, core.state.mode == .long64, !core.debugActive,
+            !core.state.isObserved, !stopRequested, !interruptRequested, !nmiRequested
+        else { return 0 }
+        let bank = core.bankNumber
+        let rip = status == .next ? core.nextRIP(OpRef(core.state.currentOp)) : core.state.rip
+        guard bank < JumpTable.tableCount else { return 0 }
+        let far = blocks.jumps.find(rip, bank: bank)
+        guard far != 0 else { return 0 }
+        if core.state.interruptShadow {
+            if core.state.shadowStart == .max {
+                core.state.shadowStart = core.state.retired &+ 1
+            } else {
+                core.state.interruptShadow = false
+                core.state.shadowStart = .max
+            }
+        }
+        core.state.rip = rip
+        core.state.remaining &+= undone &- 1
+        core.state.blockStart = 0
+        core.state.blockEnd = .max
+        core.state.xmmAbsent = 1
+        core.state.x87Absent = 1
+        return far
+    }
+}
+
+extension Core {
+    /// The number of the software TLB's bank for explicit accesses.
+    @inline(__always) var bankNumber: Int {
+        Int((state.bank &- state.supervisorBank) / UInt(SoftwareTLB.bankBytes))
     }
 }
