@@ -60,6 +60,15 @@ struct Block {
         var unused: UInt64 = 0
     }
 
+    /// Code of a virtual page, or of several, has been remembered; the last in `generation`.
+    struct CodePage {
+        var number: UInt64 = 0
+        var generation: UInt64 = 0
+
+        /// The number that stands for several pages.
+        static let several = UInt64.max
+    }
+
     /// Where translated code looks targets up.
     let jumps: JumpTable
     /// The translations of blocks; nil where they are interpreted.
@@ -70,9 +79,9 @@ struct Block {
     /// Open-addressed hash table of block indices + 1.
     private let table: UnsafeMutablePointer<UInt32>
     private let lookups: UnsafeMutablePointer<Lookup>
-    /// By the low bits of a virtual page's number: the `generation` in which code of such a page was
-    /// last remembered.
-    private let pages: UnsafeMutablePointer<UInt64>
+    /// By the low bits of a virtual page's number: the page of that kind with code that was last
+    /// remembered.
+    private let pages: UnsafeMutablePointer<CodePage>
     private var opCount = 0
     private var blockCount = 0
     /// The blocks that touch a frame.
@@ -98,7 +107,7 @@ struct Block {
         unsafe lookups = .allocate(capacity: Self.lookupCount)
         unsafe lookups.initialize(repeating: Lookup(), count: Self.lookupCount)
         unsafe pages = .allocate(capacity: Self.pageCount)
-        unsafe pages.initialize(repeating: 0, count: Self.pageCount)
+        unsafe pages.initialize(repeating: CodePage(), count: Self.pageCount)
     }
 
     deinit {
@@ -127,7 +136,9 @@ struct Block {
         if unsafe entry.pointee.rip == rip {
             let tag = unsafe entry.pointee.generation
             if tag == generation | context || tag == globalGeneration | context {
-                return unsafe entry.pointee.block
+                let block = unsafe entry.pointee.block
+                // It may have been dropped since.
+                return BlockRef(block).key == .max ? 0 : block
             }
         }
         return 0
@@ -146,12 +157,22 @@ struct Block {
         unsafe entry.pointee.rip = rip
         unsafe entry.pointee.generation = (isGlobal ? globalGeneration : generation) | context
         unsafe entry.pointee.block = block
-        unsafe pages[page(rip)] = generation
-        if BlockRef(block).secondFrame != .max { unsafe pages[page(rip &+ pageSize)] = generation }
+        note(page: rip >> 12)
+        if BlockRef(block).secondFrame != .max { note(page: (rip &+ pageSize) >> 12) }
     }
 
-    private func page(_ rip: UInt64) -> Int {
-        Int(truncatingIfNeeded: rip >> 12) & (Self.pageCount - 1)
+    private func note(page number: UInt64) {
+        let page = unsafe pages + slot(page: number)
+        if unsafe page.pointee.generation <= globalGeneration {
+            unsafe page.pointee.number = number
+        } else if unsafe page.pointee.number != number {
+            unsafe page.pointee.number = CodePage.several
+        }
+        unsafe page.pointee.generation = generation
+    }
+
+    private func slot(page number: UInt64) -> Int {
+        Int(truncatingIfNeeded: number) & (Self.pageCount - 1)
     }
 
     /// Forgets what is at which virtual address, or at which that is not in a global page.
@@ -167,7 +188,10 @@ struct Block {
     /// Forgets what is in the page at a virtual address: all, if any of it may be remembered.
     /// - Returns: whether it did.
     func flushLookups(ofPage address: UInt64) -> Bool {
-        guard unsafe pages[page(address)] > globalGeneration else { return false }
+        let page = unsafe pages[slot(page: address >> 12)]
+        guard page.generation > globalGeneration,
+            page.number == address >> 12 || page.number == CodePage.several
+        else { return false }
         flushLookups()
         return true
     }
@@ -251,7 +275,6 @@ struct Block {
     func written(_ address: UInt64, size: Int) {
         guard let list = framesWithCode[address >> 12] else { return }
         var kept: [UInt32] = []
-        var dropped = false
         for index in list {
             let block = unsafe blocks[Int(index)]
             guard block.key != .max else { continue }
@@ -260,22 +283,21 @@ struct Block {
             if crosses || (address < start + UInt64(block.length) && start < address + UInt64(size))
             {
                 drop(index)
-                dropped = true
             } else {
                 kept.append(index)
             }
         }
-        if dropped { flushLookups() }
         // Blocks that were dropped from their other page go too: this page may have no code left.
         if kept.count != list.count { setList(address >> 12, kept) }
     }
 
-    /// What jumps to its translations goes no further.
+    /// What jumps to its translations goes no further, and what finds it sees that it is gone.
     private func drop(_ index: UInt32) {
+        let machine = unsafe blocks[Int(index)].key >> 3
         unsafe blocks[Int(index)].key = .max
         for bank in 0..<3 {
             let translation = unsafe blocks[Int(index)].translations[bank]
-            if translation != 0 { translations?.close(translation) }
+            if translation != 0 { translations?.close(translation, machine, bank: bank) }
         }
     }
 
@@ -283,7 +305,6 @@ struct Block {
     func drop(frame: UInt64) {
         guard let list = framesWithCode[frame] else { return }
         for index in list { drop(index) }
-        flushLookups()
         setList(frame, [])
     }
 

@@ -38,6 +38,10 @@ extension Processor {
             if core.state.interruptShadow || core.debugActive || core.state.isObserved
                 || control.completesProtectedWrites
             {
+                if core.state.interruptShadow, let translations {
+                    // So that code behind an STI is known where the STI comes again.
+                    _ = translated(block, translations)
+                }
                 status = runOne(block)
             } else if let translations, count <= budget, count == block.count,
                 let far = translated(block, translations)
