@@ -9,8 +9,11 @@ SWIFT ?= swift
 # see: the optimized program, without testable imports.
 BUILD := -c release --disable-testable-imports
 
+# A browser, for the tests of the report: Debian's, where no other is there.
+BROWSER := $(if $(wildcard /usr/bin/chromium-browser /usr/bin/google-chrome),,chromium)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup build run shell test verify lint bench compare model clean distclean
+.PHONY: help setup build run shell test verify lint bench compare study model clean distclean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -27,7 +30,9 @@ run: build  ## boot Debian's cloud kernel under traced shadow paging, let it wor
 shell: build  ## boot the same guest to an interactive shell (Ctrl-A X ends it)
 	@.build/release/penumbra run --clock host
 
-test: setup  ## build and run every test, optimized
+test:  ## build and run every test, optimized
+	@Scripts/setup.sh $(BROWSER)
+	@Scripts/setup.sh slurm-wlm munge || echo "make test: without Slurm its tests are skipped"
 	$(SWIFT) test $(BUILD) --disable-xctest
 
 verify: build  ## run Linux and the test kernel under every technique with --verify (half an hour)
@@ -43,8 +48,14 @@ mechanism: setup
 bench: build mechanism  ## measure speed and memory
 	@Benchmarks/run.sh
 
-compare: build  ## boot once, run every workload under all six techniques, price and compare
+compare: build  ## boot once, run every workload under all six techniques, price, compare, report
 	@Scripts/compare.sh
+
+# Another study of Docs/Studies: make study STUDY=name
+STUDY ?= buffer
+
+study: build  ## run the study of the write buffer anew (some minutes), into .build/studies
+	@Scripts/study.sh $(STUDY)
 
 model:  ## check the model of the coherence protocol, exhaustively, with Spin
 	@Scripts/setup.sh spin

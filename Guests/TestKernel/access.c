@@ -1,12 +1,12 @@
 // Every combination of the bits that decide an access, against an oracle written from the SDM:
-// Vol. 3A 4.6 (access rights), 4.7 (error codes), 4.8 (accessed and dirty flags).
+// Vol. 3A 4.6 (access rights, protection keys), 4.7 (error codes), 4.8 (accessed and dirty flags).
 #include "kernel.h"
 
 enum { READ, WRITE, FETCH };
 #define VA_BASE SLOT(64)
 #define DATA_OFFSET 2048
 
-struct Control { bool wp, smep, smap, nxe, ac; };
+struct Control { bool wp, smep, smap, nxe, ac, pke; u32 pkru; };
 struct Access { int kind; bool user; };
 // What an access does: faults with an error code, or not.
 struct Outcome { bool fault; u64 error; };
@@ -22,8 +22,9 @@ static const char *const kinds[] = {"read", "write", "fetch"};
 
 static void set_control(struct Control c) {
     write_cr0(c.wp ? read_cr0() | CR0_WP : read_cr0() & ~CR0_WP);
-    u64 cr4 = read_cr4() & ~(CR4_SMEP | CR4_SMAP);
-    write_cr4(cr4 | (c.smep ? CR4_SMEP : 0) | (c.smap ? CR4_SMAP : 0));
+    u64 cr4 = read_cr4() & ~(CR4_SMEP | CR4_SMAP | CR4_PKE);
+    write_cr4(cr4 | (c.smep ? CR4_SMEP : 0) | (c.smap ? CR4_SMAP : 0) | (c.pke ? CR4_PKE : 0));
+    if (c.pke) write_pkru(c.pkru);
     u64 efer = read_msr(EFER) & ~EFER_NXE;
     write_msr(EFER, efer | (c.nxe ? EFER_NXE : 0));
 }
@@ -87,6 +88,11 @@ static struct Outcome oracle(u64 up, u64 low, struct Control c, struct Access a)
     } else {
         denied = (user && c.smap && !c.ac) || (a.kind == WRITE && !writable && c.wp);
     }
+    // A key denies data accesses to user pages, whatever else does.
+    u32 rights = c.pkru >> (low >> 59 & 15) * 2;
+    if (c.pke && user && a.kind != FETCH
+        && ((rights & 1) || ((rights & 2) && a.kind == WRITE && (a.user || c.wp))))
+        return (struct Outcome){true, error | 0x21};
     return (struct Outcome){denied, denied ? error | 1 : 0};
 }
 
@@ -224,6 +230,37 @@ static void edits(struct Control c) {
             }
 }
 
+// Every key with every right, over pages of all kinds; and PKRU changed while the entry is cached,
+// which must count at once. Key 0, which the kernel's own pages have, denies nothing.
+static void all_keys(int level, struct Control c) {
+    static u64 turn;
+    set_level(level);
+    for (u64 key = 0; key < 16; key++)
+        for (u32 rights = 0; rights < (key ? 4 : 1); rights++)
+            for (unsigned bits = 0; bits < 8; bits++)
+                for (int k = 0; k < 6; k++) {
+                    if (++turn % step) continue;
+                    // The others are random: none of them may count.
+                    u32 others = (u32)random64() & ~3u & ~(3u << 2 * key);
+                    struct Access a = {k >> 1, k & 1};
+                    u64 up = upper_base | P | W | A | (bits & 4 ? U : 0);
+                    u64 low = leaf_base | P | A | D | (bits & 1 ? W : 0) | (bits & 2 ? U : 0)
+                        | key << 59;
+                    c.ac = turn & 1;
+                    c.pkru = others | rights << 2 * key;
+                    set_control(c);
+                    one_case(up, low, c, a);
+                    struct Control open = c;
+                    open.pkru = others;
+                    set_control(open);
+                    bool right = same(perform(a, c.ac), oracle(up, low, open, a));
+                    set_control(c);
+                    right &= same(perform(a, c.ac), oracle(up, low, c, a));
+                    check(right, "key %d rights %d bits %x of a cached page: not as PKRU says", key,
+                          (u64)rights, (u64)bits);
+                }
+}
+
 static void prepare(void) {
     pdpt = new_page(), pd = new_page(), pt = new_page();
     target[0] = 0xc3;                       // ret
@@ -247,7 +284,7 @@ void test_access(void) {
     for (int level = 1; level <= levels; level++) {
         begin(names[level - 1]);
         for (int i = 0; i < 16; i++)
-            all_bits(level, (struct Control){i & 1, i >> 1 & 1, i >> 2 & 1, i >> 3 & 1, 0});
+            all_bits(level, (struct Control){i & 1, i >> 1 & 1, i >> 2 & 1, i >> 3 & 1, 0, 0, 0});
         leave();
     }
 }
@@ -257,15 +294,27 @@ void test_access5(u64 *pml5) {
     top = pml5;
     begin("access below a PML5 entry");
     for (int i = 0; i < 16; i++)
-        all_bits(5, (struct Control){i & 1, i >> 1 & 1, i >> 2 & 1, i >> 3 & 1, 0});
+        all_bits(5, (struct Control){i & 1, i >> 1 & 1, i >> 2 & 1, i >> 3 & 1, 0, 0, 0});
     top[1] = 0;
     leave();
+}
+
+void test_keys(void) {
+    if (!(cpuid(7, 0).c >> 3 & 1)) return;
+    prepare();
+    for (int level = 1; level <= 3; level++) {
+        begin("protection keys");
+        for (int i = 0; i < 8; i++)
+            all_keys(level, (struct Control){
+                .wp = i & 1, .smap = i >> 1 & 1, .nxe = true, .pke = i >> 2 & 1});
+        leave();
+    }
 }
 
 void test_edits(void) {
     prepare();
     begin("access after edits");
     for (int i = 0; i < 8; i++)
-        edits((struct Control){i & 1, i >> 1 & 1, i >> 1 & 1, true, i >> 2 & 1});
+        edits((struct Control){i & 1, i >> 1 & 1, i >> 1 & 1, true, i >> 2 & 1, 0, 0});
     leave();
 }

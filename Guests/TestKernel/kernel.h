@@ -43,6 +43,7 @@ bool failed_check(void);                    // counts; true while details are st
 #define CR4_PCIDE (1ull << 17)
 #define CR4_SMEP (1ull << 20)
 #define CR4_SMAP (1ull << 21)
+#define CR4_PKE (1ull << 22)
 #define EFER 0xc0000080
 #define EFER_NXE (1ull << 11)
 #define CF (1ull << 0)
@@ -81,6 +82,9 @@ static inline u64 read_msr(u32 r) {
 }
 static inline void write_msr(u32 r, u64 v) {
     __asm__ volatile("wrmsr" : : "c"(r), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
+}
+static inline void write_pkru(u32 v) {
+    __asm__ volatile("wrpkru" : : "a"(v), "c"(0), "d"(0) : "memory");
 }
 static inline u8 in8(u16 p) {
     u8 v;
@@ -185,9 +189,10 @@ struct Chain {
 struct Chain new_chain(u64 *pml4, int slot);
 
 extern u64 step;                            // test every step-th case only
-void test_access(void), test_edits(void), test_invalidation(void), test_lawful(void),
-    test_memory(void);
+void test_access(void), test_keys(void), test_edits(void), test_invalidation(void),
+    test_lawful(void), test_memory(void);
 void test_forms(void), test_pointers(void), test_levels5(void), test_access5(u64 *pml5);
 extern u64 high_ram;                        // 16 MiB of RAM above 4 GiB, 4 MiB aligned; 0: none
-void test_exceptions(void), test_debug(void), test_privilege(void), test_segments(void);
+void test_corners(void), test_stepping(void), test_exceptions(void), test_debug(void);
+void test_privilege(void), test_segments(void);
 void test_interrupts(void), test_timers(void), test_modes(void), test_processors(void);

@@ -8,12 +8,15 @@ static const struct {
     void (*run)(void);
 } tests[] = {
     {"access", test_access},
+    {"keys", test_keys},
     {"edits", test_edits},
     {"invalidation", test_invalidation},
     {"lawful", test_lawful},
     {"memory", test_memory},
     {"exceptions", test_exceptions},
+    {"corners", test_corners},
     {"debug", test_debug},
+    {"stepping", test_stepping},
     {"privilege", test_privilege},
     {"segments", test_segments},
     {"interrupts", test_interrupts},

@@ -14,6 +14,8 @@ public struct Cell: Equatable, Sendable, Codable {
     public var workload: String
     /// The technique as the user gave it.
     public var technique: String
+    /// In a sweep, what makes this cell another than the others.
+    public var point: Point?
     public var status: Status
     public var problem: String?
     /// SHA-256 of all that decides what the run does.
@@ -47,6 +49,19 @@ public struct Cell: Equatable, Sendable, Codable {
         self.technique = technique
         self.identity = identity
         self.status = status
+    }
+}
+
+extension Cell {
+    /// A point of a sweep: what in a comparison is the same for all cells.
+    public struct Point: Equatable, Sendable, Codable {
+        /// The parameters by name, as the sweep's file has them.
+        public var parameters: [String: String]
+        /// The guest's options, and those of the run.
+        public var guest: [String]
+        public var files: [ComparisonDocument.File]
+        /// The name of the price profile.
+        public var profile: String
     }
 }
 

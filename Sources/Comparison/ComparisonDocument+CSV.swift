@@ -1,9 +1,14 @@
 extension ComparisonDocument {
     /// As comma-separated values (RFC 4180): a line of names, and a line a cell. What a cell lacks
-    /// is empty.
+    /// is empty. Of a sweep, the parameters come first.
     public func csv() -> String {
-        var text = Self.line(Cell.columns.map(\.name))
-        for cell in cells { text += Self.line(Cell.columns.map { $0.value(cell)?.text ?? "" }) }
+        let names = Set(cells.flatMap { $0.point?.parameters.keys.map { $0 } ?? [] }).sorted()
+        var text = Self.line(names.map { "parameter.\($0)" } + Cell.columns.map(\.name))
+        for cell in cells {
+            text += Self.line(
+                names.map { cell.point?.parameters[$0] ?? "" }
+                    + Cell.columns.map { $0.value(cell)?.text ?? "" })
+        }
         return text
     }
 

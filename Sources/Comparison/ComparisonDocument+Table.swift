@@ -1,18 +1,19 @@
 import Reporting
 
 extension ComparisonDocument {
-    /// For a terminal: a block a workload, a line a technique, within 100 columns. The JSON and CSV
-    /// forms have every count.
+    /// For a terminal: a block a workload, a line a technique, within 100 columns where techniques have
+    /// short names. The JSON and CSV forms have every count.
     public func table() -> String {
         var text = ""
+        let nameWidth = min(max(23, (techniques.map(\.count).max() ?? 0) + 1), 80)
         for workload in workloads {
             let cells = cells.filter { $0.workload == workload }
             if !text.isEmpty { text += "\n" }
             let instructions = cells.compactMap { $0.summary?.instructions }.max()
             text += workload.shortened(to: 60)
             text += instructions.map { ": \(Report.grouped($0)) instructions\n" } ?? "\n"
-            text += Self.line(Self.titles)
-            for cell in cells { text += Self.line(of: cell) }
+            text += Self.line(Self.titles, nameWidth)
+            for cell in cells { text += Self.line(of: cell, nameWidth) }
         }
         let problems = cells.filter { $0.status == .failed }
         if !problems.isEmpty { text += "\n" }
@@ -34,12 +35,12 @@ extension ComparisonDocument {
         "cycles", "× bare", "s",
     ]
 
-    private static func line(of cell: Cell) -> String {
+    private static func line(of cell: Cell, _ nameWidth: Int) -> String {
         guard cell.status == .done, let summary = cell.summary else {
             let name = cell.technique.shortened(to: nameWidth - 1).padded(to: nameWidth)
             return name + (cell.status == .failed ? "failed, see below" : "not run") + "\n"
         }
-        return line([
+        let columns: [String] = [
             cell.technique, abbreviated(summary.exits), abbreviated(summary.writesNoticed),
             abbreviated(summary.hiddenFaults), abbreviated(summary.trueFaults),
             abbreviated(summary.drains), abbreviated(summary.walkReferences),
@@ -47,13 +48,13 @@ extension ComparisonDocument {
             abbreviated(cell.price?.cycles ?? 0),
             cell.slowdown.map { PriceReport.decimal(($0 * 100).rounded() / 100) } ?? "–",
             cell.seconds.map { PriceReport.decimal(($0 * 10).rounded() / 10) } ?? "–",
-        ])
+        ]
+        return line(columns, nameWidth)
     }
 
-    private static let nameWidth = 23
     private static let columnWidth = 7
 
-    private static func line(_ columns: [String]) -> String {
+    private static func line(_ columns: [String], _ nameWidth: Int) -> String {
         let name = (columns.first ?? "").shortened(to: nameWidth - 1).padded(to: nameWidth)
         return name + columns.dropFirst().map { $0.padded(to: -columnWidth) }.joined() + "\n"
     }

@@ -44,6 +44,8 @@ public struct ComparisonDocument: Equatable, Sendable, Codable {
     public var fromRegion: UInt16?
     public var files: [File]
     public var profile: Profile
+    /// In a sweep over profiles, all of them: `profile` is the first, and cells name theirs.
+    public var profiles: [Profile]?
     public var workloads: [String]
     public var techniques: [String]
     /// Workload by workload, in each technique by technique, in the user's order.
@@ -58,21 +60,25 @@ public struct ComparisonDocument: Equatable, Sendable, Codable {
                     parsing: cells[index].facts?["technique"] ?? cells[index].technique)
             else { continue }
             cells[index].price = Price(
-                cells[index].countsByName, technique: technique, profile: profile)
+                cells[index].countsByName, technique: technique,
+                profile: profile(of: cells[index]))
         }
         disagreements = []
         for workload in workloads {
             let indices = cells.indices.filter {
                 cells[$0].workload == workload && cells[$0].status == .done
             }
-            let baseline = indices.first { cells[$0].technique == "bare" }
-            if let baseline, let base = cells[baseline].price?.cycles, base > 0 {
-                for index in indices {
-                    cells[index].slowdown = cells[index].price.map {
-                        Double($0.cycles) / Double(base)
-                    }
+            let baselines = indices.filter { cells[$0].isBaseline }
+            for index in indices {
+                let baseline = baselines.first {
+                    cells[$0].point?.profile == cells[index].point?.profile
                 }
+                guard let base = baseline.flatMap({ cells[$0].price?.cycles }), base > 0 else {
+                    continue
+                }
+                cells[index].slowdown = cells[index].price.map { Double($0.cycles) / Double(base) }
             }
+            let baseline = baselines.first
             guard let reference = baseline ?? indices.first else { continue }
             for index in indices where cells[index].evidence != cells[reference].evidence {
                 disagreements.append(
@@ -85,11 +91,21 @@ public struct ComparisonDocument: Equatable, Sendable, Codable {
         }
     }
 
+    /// The profile that prices a cell.
+    func profile(of cell: Cell) -> Profile {
+        profiles?.first { $0.name == cell.point?.profile } ?? profile
+    }
+
     /// The JSON form.
     public func json() throws -> String { try Data.json(self) }
 }
 
 extension Cell {
+    /// Whether slow-downs are relative to this cell.
+    fileprivate var isBaseline: Bool {
+        (point?.parameters[SweepParameter.technique.rawValue] ?? technique) == "bare"
+    }
+
     /// What every technique must agree on.
     fileprivate var evidence: String { "\(digest ?? "no digest"); \(outcome ?? "no outcome")" }
 }

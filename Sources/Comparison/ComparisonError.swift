@@ -15,6 +15,10 @@ public enum ComparisonError: Error, Equatable, CustomStringConvertible {
     case cannotWrite(path: String, reason: String)
     /// A database that is none, or of another program or version.
     case badDatabase(path: String, reason: String)
+    /// One of Slurm's commands is not there.
+    case noSlurm(String)
+    /// One of Slurm's commands failed; its words.
+    case slurm(String, String)
     /// Another comparison is using the folder.
     case busy(String)
 
@@ -29,6 +33,9 @@ public enum ComparisonError: Error, Equatable, CustomStringConvertible {
         case .cannotWrite(let path, let reason): "cannot write \(path): \(reason)"
         case .badDatabase(let path, let reason):
             "\(path) \(reason): give a new file, or one that 'penumbra compare --sqlite' made"
+        case .noSlurm(let command):
+            "there is no \(command): run this where Slurm's commands are, or give --executor local"
+        case .slurm(let command, let reason): "\(command) failed: \(reason)"
         case .busy(let path):
             "another comparison is using \(path): wait for it, or give another --output"
         }

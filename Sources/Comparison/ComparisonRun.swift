@@ -28,13 +28,14 @@ public struct ComparisonRun {
         }
     }
 
-    private let plan: RunPlan
-    private let folder: ResultFolder
-    private let jobs: Int
-    private let observer: Observer
+    /// A point a cell.
+    let points: [ComparisonPlan.Point]
+    let folder: ResultFolder
+    let jobs: Int
+    let observer: Observer
     /// The comparison as far as it has got.
-    public private(set) var document: ComparisonDocument
-    private var progress: ComparisonProgress
+    public internal(set) var document: ComparisonDocument
+    var progress: ComparisonProgress
 
     private struct Child {
         var cell: Int
@@ -43,40 +44,28 @@ public struct ComparisonRun {
     }
 
     /// - Parameters:
-    ///   - plan: how cells become commands.
-    ///   - jobs: how many run at a time, at least 1.
     ///   - output: the folder for results.
+    ///   - jobs: how many run at a time, at least 1.
+    /// - Throws: `ComparisonError.cannotWrite` or `busy`.
     public init(
-        _ plan: RunPlan, workloads: [String], techniques: [String], profile: Profile,
-        output: String, jobs: Int, observer: Observer
+        _ plan: ComparisonPlan, output: String, jobs: Int, observer: Observer
     ) throws(ComparisonError) {
-        guard !workloads.isEmpty else { throw .empty("workload") }
-        guard !techniques.isEmpty else { throw .empty("technique") }
-        self.plan = plan
+        points = plan.points
+        document = plan.document
         self.jobs = max(jobs, 1)
         self.observer = observer
         folder = try ResultFolder(output)
-        let cells = workloads.flatMap { workload in
-            techniques.map { technique in
-                Cell(
-                    workload: workload, technique: technique,
-                    identity: plan.identity(workload: workload, technique: technique),
-                    status: .missing)
-            }
-        }
-        document = ComparisonDocument(
-            program: plan.version, build: plan.build, guest: plan.guest,
-            fromRegion: plan.region, files: plan.files,
-            profile: profile, workloads: workloads, techniques: techniques, cells: cells)
-        progress = ComparisonProgress(cells: cells.count)
+        progress = ComparisonProgress(cells: document.cells.count)
     }
 
-    /// Takes over what was done before.
+    /// Takes over what was done before, and what failed before unless it is to be tried again.
     /// - Returns: how many cells that were.
-    public mutating func resume() throws -> Int {
+    public mutating func resume(retryingFailed: Bool = true) throws -> Int {
         var count = 0
-        for index in document.cells.indices {
-            guard let cell = folder.finished(document.cells[index]) else { continue }
+        for index in document.cells.indices where document.cells[index].status == .missing {
+            guard let cell = folder.ended(document.cells[index]),
+                cell.status == .done || !retryingFailed
+            else { continue }
             document.cells[index] = cell
             try note(index)
             count += 1
@@ -89,8 +78,7 @@ public struct ComparisonRun {
     /// Where a result cannot be written, what runs is ended, and the error thrown; what was done
     /// before stays.
     public mutating func run() throws {
-        var waiting = document.cells.indices.filter { document.cells[$0].status == .missing }[...]
-        if !waiting.isEmpty, let region = plan.region { try saveMachine(region) }
+        var waiting = try prepare()[...]
         var children: [Child] = []
         defer { Self.end(children) }
         while Interruption.number == nil {
@@ -104,11 +92,49 @@ public struct ComparisonRun {
         }
     }
 
-    /// The saved machine that cells start from.
-    private var machine: String { folder.machine(plan.machineIdentity) }
+    /// Makes the saved machines that cells start from.
+    /// - Returns: what is to run: of cells that are the same run, the first.
+    mutating func prepare() throws -> [Int] {
+        var machines: Set<String> = []
+        var identities: Set<String> = []
+        var waiting: [Int] = []
+        let isOnlyMachine = Set(points.map(\.plan.guest)).count == 1
+        for index in document.cells.indices where document.cells[index].status == .missing {
+            guard Interruption.number == nil else { return [] }
+            let plan = points[index].plan
+            if let region = plan.region, machines.insert(plan.machineIdentity).inserted {
+                do { try saveMachine(plan, region) } catch let error as ComparisonError {
+                    guard case .notSaved = error, !isOnlyMachine else { throw error }
+                    try fail(plan, "\(error)")
+                }
+            }
+            guard document.cells[index].status == .missing,
+                identities.insert(document.cells[index].identity).inserted
+            else { continue }
+            waiting.append(index)
+        }
+        return waiting
+    }
+
+    /// Says of each cell that starts from a machine that there is none.
+    private mutating func fail(_ plan: RunPlan, _ problem: String) throws {
+        let machine = plan.machineIdentity
+        for index in points.indices
+        where points[index].plan.machineIdentity == machine
+            && document.cells[index].status == .missing
+        {
+            document.cells[index].status = .failed
+            document.cells[index].problem = problem
+            try note(index)
+        }
+    }
+
+    /// The saved machine that a plan's cells start from.
+    func machine(_ plan: RunPlan) -> String { folder.machine(plan.machineIdentity) }
 
     /// Boots the guest to the region and saves it there, where that was not done before.
-    private mutating func saveMachine(_ region: UInt16) throws {
+    private mutating func saveMachine(_ plan: RunPlan, _ region: UInt16) throws {
+        let machine = machine(plan)
         // A file that has the name is whole: it takes the name last.
         guard !FileManager.default.fileExists(atPath: machine) else { return }
         let console = machine + ".console.txt"
@@ -134,17 +160,21 @@ public struct ComparisonRun {
     }
 
     private func start(_ index: Int) throws(ComparisonError) -> Child {
-        let cell = document.cells[index]
-        try folder.prepare(cell.identity, input: plan.input(workload: cell.workload))
-        let path = folder.folder(cell.identity)
+        let path = folder.folder(document.cells[index].identity)
         let process = try ChildProcess(
-            plan.arguments(
-                workload: cell.workload, technique: cell.technique, machine: machine,
-                ledger: path + "/ledger.json",
-                beats: ChildProcess.beats),
-            input: path + "/workload.txt", output: path + "/console.txt",
+            command(index), input: path + "/workload.txt", output: path + "/console.txt",
             errors: path + "/errors.txt")
         return Child(cell: index, process: process, start: Self.now)
+    }
+
+    /// Makes the folder of a cell, for its process to run in.
+    /// - Returns: its command.
+    func command(_ index: Int) throws(ComparisonError) -> [String] {
+        let (point, identity) = (points[index], document.cells[index].identity)
+        try folder.prepare(identity, input: point.plan.input(workload: point.workload))
+        return point.plan.arguments(
+            workload: point.workload, technique: point.technique, machine: machine(point.plan),
+            ledger: folder.folder(identity) + "/ledger.json", beats: ChildProcess.beats)
     }
 
     /// Takes the results of those that have ended out of the list.
@@ -162,12 +192,26 @@ public struct ComparisonRun {
                 ResultFolder.Run(
                     identity: cell.identity, workload: cell.workload, technique: cell.technique,
                     status: cell.status, problem: cell.problem, seconds: cell.seconds ?? 0))
-            document.cells[child.cell] = cell
-            try note(child.cell)
+            try take(child.cell)
         }
     }
 
-    private mutating func note(_ index: Int) throws {
+    /// Takes over a run that has been noted, for each cell that is this run.
+    /// - Returns: whether there is one.
+    @discardableResult
+    mutating func take(_ index: Int) throws -> Bool {
+        let identity = document.cells[index].identity
+        var isThere = false
+        for index in document.cells.indices where document.cells[index].identity == identity {
+            guard let cell = folder.ended(document.cells[index]) else { return false }
+            document.cells[index] = cell
+            try note(index)
+            isThere = true
+        }
+        return isThere
+    }
+
+    mutating func note(_ index: Int) throws {
         progress.finished(document.cells[index])
         document.conclude()
         try observer.finished(document.cells[index], document)
@@ -199,7 +243,7 @@ public struct ComparisonRun {
         }
     }
 
-    private static var now: Double {
+    static var now: Double {
         var time = timespec()
         unsafe clock_gettime(CLOCK_MONOTONIC, &time)
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9

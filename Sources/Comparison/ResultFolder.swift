@@ -12,8 +12,9 @@ import Glibc
 ///     run.json             the run's identity, time and status: written last, whole or not at all
 /// FOLDER/machines/         saved machines, named by the identity of what they were made from, with
 ///                          console and errors of the run that saved them
+/// FOLDER/slurm/array-N/    what Slurm was given, and what its tasks said (`SlurmArray`)
 /// ```
-/// A cell is done where `run.json` says so; everything else is run again.
+/// A cell is done where `run.json` says so; everything else can be run again.
 struct ResultFolder {
     /// The part of a cell that its ledger does not have.
     struct Run: Codable, Equatable {
@@ -45,6 +46,12 @@ struct ResultFolder {
         guard flock(lock, LOCK_EX | LOCK_NB) == 0 else { throw .busy(path) }
     }
 
+    /// The folder as a task of another process that holds it sees it.
+    init(heldElsewhere path: String) {
+        self.path = path
+        lock = -1
+    }
+
     /// The folder of a cell.
     func folder(_ identity: String) -> String { "\(path)/cells/\(identity.prefix(32))" }
 
@@ -70,18 +77,25 @@ struct ResultFolder {
         try WholeFile.write(text, to: path)
     }
 
-    /// A cell that was done before; nil where it was not, or where its files are not whole.
-    func finished(_ cell: Cell) -> Cell? {
+    /// A cell whose run ended before, done or failed; nil where none did, or where its files are not
+    /// whole.
+    func ended(_ cell: Cell) -> Cell? {
         let folder = folder(cell.identity)
         guard let data = try? Data(contentsOf: URL(filePath: folder + "/run.json")),
             let run = try? JSONDecoder().decode(Run.self, from: data),
-            run.identity == cell.identity, run.status == .done,
-            let ledger = try? LedgerDocument.read(folder + "/ledger.json")
+            run.identity == cell.identity
         else { return nil }
+        let ledger = try? LedgerDocument.read(folder + "/ledger.json")
         var cell = cell
-        cell.status = .done
+        cell.status = run.status
+        cell.problem = run.problem
         cell.seconds = run.seconds
-        cell.take(ledger)
+        switch run.status {
+        case .missing: return nil
+        case .done: if ledger == nil { return nil }
+        case .failed: break
+        }
+        if let ledger { cell.take(ledger) }
         return cell
     }
 }

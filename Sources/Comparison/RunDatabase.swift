@@ -10,7 +10,7 @@ public struct RunDatabase: Sendable {
     private let path: String
 
     /// `user_version` of a file of this form.
-    static let schemaVersion = 1
+    static let schemaVersion = 2
     /// `application_id` of a file of this program's: "Penu".
     static let applicationID = 0x5065_6E75
 
@@ -103,12 +103,16 @@ public struct RunDatabase: Sendable {
     private static func identity(
         _ cell: Cell, _ document: ComparisonDocument
     ) -> [(String, Cell.Value?)] {
-        func file(_ role: String) -> String? { document.files.first { $0.role == role }?.sha256 }
+        let files = cell.point?.files ?? document.files
+        func file(_ role: String) -> String? { files.first { $0.role == role }?.sha256 }
         func fact(_ key: String) -> String? { cell.facts?[key] }
+        let profile = document.profile(of: cell)
+        let options = cell.point?.guest ?? document.guest
         let texts: [(String, String?)] = [
-            ("identity", cell.identity), ("profile", document.profile.name),
-            ("profile_sha256", document.profile.digest), ("program", document.program),
-            ("build_sha256", document.build), ("options", document.guest.joined(separator: "\n")),
+            ("identity", cell.identity), ("profile", profile.name),
+            ("profile_sha256", profile.digest), ("program", document.program),
+            ("build_sha256", document.build), ("options", options.joined(separator: "\n")),
+            ("parameters", cell.point.flatMap { try? Data.json($0.parameters) }),
             ("configuration", fact("technique")), ("engine", fact("engine")),
             ("processor", fact("processor")), ("hardware", fact("hardware")),
             ("clock", fact("clock")), ("memory", fact("memory")),

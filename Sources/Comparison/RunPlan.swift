@@ -6,6 +6,8 @@ public struct RunPlan: Sendable {
     public var program: String
     /// The options that say what the guest is, or which saved machine it is.
     public var guest: [String]
+    /// Further options of runs that the guest cannot notice: one saved machine serves them all.
+    public var run: [String] = []
     /// The files that the guest is made from.
     public var files: [ComparisonDocument.File]
     /// The region at whose beginning the guest is saved once, for every cell to start from; nil:
@@ -16,28 +18,23 @@ public struct RunPlan: Sendable {
     /// SHA-256 of the program's file: another build may count otherwise.
     public var build: String
 
-    /// - Throws: `InputError` where a file cannot be read.
     public init(
-        program: String, version: String, guest: [String], region: UInt16?,
-        files: [(role: String, path: String)]
-    ) throws(InputError) {
-        self.region = region
+        program: String, version: String, build: String, guest: [String], run: [String] = [],
+        region: UInt16?, files: [ComparisonDocument.File]
+    ) {
         self.program = program
         self.version = version
+        self.build = build
         self.guest = guest
-        self.files = []
-        for file in files {
-            self.files.append(
-                ComparisonDocument.File(
-                    role: file.role, path: file.path, sha256: try SHA256Digest.ofFile(file.path)))
-        }
-        build = try SHA256Digest.ofFile(program)
+        self.run = run
+        self.region = region
+        self.files = files
     }
 
     /// SHA-256 of all that decides what a cell's run does and counts. The guest's paths are part of
     /// it, as they stand in its options.
     func identity(workload: String, technique: String) -> String {
-        Self.digest([machineIdentity, workload, technique])
+        Self.digest([machineIdentity, workload, technique] + run)
     }
 
     /// SHA-256 of all that decides what the machine is that cells start from.
@@ -54,7 +51,7 @@ public struct RunPlan: Sendable {
 
     /// The command that boots the guest and saves it at the region.
     func savingArguments(_ region: UInt16, machine: String, beats: Int32) -> [String] {
-        [program, "run"] + guest
+        [program, "run"] + guest + run
             + [
                 "--mmu", "bare", "--save", machine, "--save-at-region", String(region),
                 "--no-reboot", "--beats", String(beats),
@@ -71,12 +68,15 @@ public struct RunPlan: Sendable {
     func arguments(
         workload: String, technique: String, machine: String, ledger: String, beats: Int32
     ) -> [String] {
-        [program, "run"] + guest.map { $0.replacing(Self.placeholder, with: workload) }
-            + (region == nil ? [] : ["--restore", machine])
-            + [
-                "--mmu", technique, "--ledger", ledger, "--digest", "--no-reboot",
-                "--sample", String(Self.sampleInterval), "--beats", String(beats),
-            ]
+        var words = [program, "run"]
+        words += guest.map { $0.replacing(Self.placeholder, with: workload) }
+        words += run
+        if region != nil { words += ["--restore", machine] }
+        words += [
+            "--mmu", technique, "--ledger", ledger, "--digest", "--no-reboot",
+            "--sample", String(Self.sampleInterval), "--beats", String(beats),
+        ]
+        return words
     }
 
     /// What the guest reads on its console: the workload's line.

@@ -114,7 +114,7 @@ import X86
     var lastConsumer: UInt64 = 0
     /// What a write through the translation that `translate` returned last owes.
     var lastNote = WriteNote.none
-    /// Whether the translation that `translate` used last is global.
+    /// Whether it was global.
     var lastIsGlobal = false
     /// The last access that faulted, in whichever tables: address and kind.
     var faultedAccess: (address: UInt64, kind: AccessKind) = (0, [])
@@ -241,6 +241,8 @@ import X86
     public var privilegeLevel: UInt8 { core.state.cpl }
     /// EFLAGS.AC, which opens user pages to the supervisor under SMAP.
     public var alignmentCheckFlag: Bool { core.state.systemFlags & RFLAGS.alignmentCheck != 0 }
+    /// PKRU.
+    public var keyRights: KeyRights { KeyRights(rawValue: core.state.keyRights) }
     /// Whether maskable interrupts are allowed: EFLAGS.IF.
     public var interruptsEnabled: Bool { core.state.systemFlags & RFLAGS.interruptEnable != 0 }
 
@@ -269,7 +271,8 @@ import X86
         var records: [UInt64] = []
         swap(&records, &completedWrites)
         body(records)
-        records.removeAll(keepingCapacity: true)
+        // Mostly there is one: quicker gone so than by `removeAll`.
+        while !records.isEmpty { records.removeLast() }
         swap(&records, &completedWrites)
     }
 

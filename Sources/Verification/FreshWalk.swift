@@ -11,6 +11,8 @@ struct Page: Equatable {
     var isExecuteDisabled: Bool
     var isDirty: Bool
     var isGlobal: Bool
+    /// The leaf's protection key.
+    var key: UInt8 = 0
 }
 
 /// A walk of the guest's tables as they are now.
@@ -60,6 +62,7 @@ struct FreshWalk {
                 page.shift = form.shift(level)
                 page.isDirty = entry.isDirty
                 page.isGlobal = entry.isGlobal
+                page.key = entry.key
                 end = .page(page)
                 return
             }
@@ -105,6 +108,14 @@ struct FreshWalk {
                 if page.isUser && isFetch && prevents { permits = false }
             }
             if isFetch && page.isExecuteDisabled { permits = false }
+            // SDM Vol. 3A §4.6.2: AD and WD of the page's key, for data accesses to user pages.
+            if page.isUser && !isFetch && registers.hasKeys {
+                let rights = registers.keyRights >> (2 &* UInt32(page.key))
+                let countsWrites = isUser || registers.cr0 & CR0.writeProtect != 0
+                if rights & 1 != 0 || isWrite && countsWrites && rights & 2 != 0 {
+                    return error | 0x21
+                }
+            }
             return permits ? nil : error | 1
         }
     }

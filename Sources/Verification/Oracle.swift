@@ -233,7 +233,7 @@ extension Oracle: TranslationObserver {
             isWritable: translation.isWritable, isUser: translation.isUser,
             isExecuteDisabled: translation.isExecuteDisabled,
             isDirty: translation.isDirty || translation.access.contains(.write),
-            isGlobal: translation.isGlobal)
+            isGlobal: translation.isGlobal, key: translation.key)
         let walk = FreshWalk(
             tables, taken.address, root: Root(registers, mode), mode: mode)
         for step in walk.steps where !tables.isFaithful(step.address) {
@@ -255,7 +255,8 @@ extension Oracle: TranslationObserver {
     }
 
     /// The page fault that the access should have met instead of using the translation: rights are
-    /// cached, and what they permit is up to CR0.WP, CR4.SMEP, CR4.SMAP and EFLAGS.AC as they are.
+    /// cached, and what they permit is up to CR0.WP, CR4.SMEP, CR4.SMAP, CR4.PKE, PKRU and EFLAGS.AC
+    /// as they are.
     private static func fault(
         _ taken: Taken, _ access: AccessKind, _ registers: Registers
     ) -> UInt32? {
@@ -267,7 +268,8 @@ extension Oracle: TranslationObserver {
                 Page(
                     base: taken.frame, shift: taken.shift, isWritable: taken.isWritable,
                     isUser: taken.isUser, isExecuteDisabled: taken.isExecuteDisabled,
-                    isDirty: taken.isDirty, isGlobal: taken.isGlobal)), access, registers)
+                    isDirty: taken.isDirty, isGlobal: taken.isGlobal, key: taken.key)), access,
+            registers)
     }
 
     /// Whether a translation grants at least what was taken, at the same frame.
@@ -277,6 +279,7 @@ extension Oracle: TranslationObserver {
             && (page.isWritable || !taken.isWritable) && page.isUser == taken.isUser
             && (!page.isExecuteDisabled || taken.isExecuteDisabled)
             && (page.isDirty || !taken.isDirty) && (page.isGlobal || !taken.isGlobal)
+            && page.key == taken.key
     }
 
     /// Looks for an explanation in history.

@@ -111,6 +111,8 @@ struct Registers: Equatable {
     var pointers: SIMD4<UInt64>
     /// EFLAGS.AC.
     var alignmentCheck: Bool
+    /// PKRU.
+    var keyRights: UInt32
     var addressBits: UInt64
     var gigabytePages: Bool
     /// CPUID.01H:EDX.PSE-36: 4 MiB pages have addresses beyond 32 bits.
@@ -123,10 +125,14 @@ struct Registers: Equatable {
         efer = processor.efer
         pointers = processor.pointers
         alignmentCheck = processor.alignmentCheckFlag
+        keyRights = processor.keyRights.rawValue
         addressBits = min(processor.model.physicalAddressBits, 52)
         hasWideLargePages = processor.model.has(.pse36)
         gigabytePages = processor.model.hasGigabytePages
     }
+
+    /// Whether protection keys count: CR4.PKE in IA-32e mode.
+    var hasKeys: Bool { cr4 & CR4.protectionKeyEnable != 0 && efer & EFER.longModeActive != 0 }
 
     /// The PCID; 0 without CR4.PCIDE.
     var pcid: UInt16 {
@@ -151,6 +157,12 @@ struct Entry {
     /// G, where it counts.
     var isGlobal: Bool { bit(8) && mode.globalPages }
     var isExecuteDisabled: Bool { mode.form != .twoLevel && bit(63) }
+
+    /// The protection key; the 32-bit forms have none.
+    var key: UInt8 {
+        mode.form == .fourLevel || mode.form == .fiveLevel
+            ? UInt8(truncatingIfNeeded: raw >> 59) & 15 : 0
+    }
 
     /// Whether it maps a page rather than naming a table.
     var isLeaf: Bool {

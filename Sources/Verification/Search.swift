@@ -11,6 +11,8 @@ struct Taken: Equatable {
     /// D, or a write was made through it.
     var isDirty: Bool
     var isGlobal: Bool
+    /// The leaf's protection key.
+    var key: UInt8 = 0
 }
 
 /// Rules that a search can be told to overlook, to find which one a violation is of.
@@ -24,7 +26,7 @@ struct Relaxation: OptionSet {
     static let accessed = Relaxation(rawValue: 4)
     /// D may be clear in the entry.
     static let dirty = Relaxation(rawValue: 8)
-    /// R/W, U/S and XD may differ.
+    /// R/W, U/S, XD and the protection key may differ.
     static let rights = Relaxation(rawValue: 16)
     /// G may be clear in the entry.
     static let global = Relaxation(rawValue: 32)
@@ -240,7 +242,7 @@ struct Search {
         if !relaxed.contains(.rights) {
             // U/S must be equal: a supervisor page has rights that a user page lacks (SMEP, SMAP).
             guard !taken.isWritable || rights.isWritable, taken.isUser == rights.isUser,
-                taken.isExecuteDisabled || !rights.isExecuteDisabled
+                taken.isExecuteDisabled || !rights.isExecuteDisabled, taken.key == entry.key
             else { return false }
         }
         if taken.isDirty && !entry.isDirty && !relaxed.contains(.dirty) { return false }

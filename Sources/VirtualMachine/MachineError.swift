@@ -15,6 +15,9 @@ public enum MachineError: Error, CustomStringConvertible {
     /// A number of virtual processors that there cannot be.
     case badProcessorCount(Int)
 
+    /// The processor model offers what the host's processor would have to execute, and lacks.
+    case modelNeedsHost(String)
+
     /// The translator was asked for, and the host lacks what it needs.
     case noTranslator(String)
 
@@ -29,6 +32,8 @@ public enum MachineError: Error, CustomStringConvertible {
         case .badProcessorCount(let count):
             "\(count) virtual processors are not possible: give 1 to "
                 + "\(MachineConfiguration.mostProcessors)"
+        case .modelNeedsHost(let lack):
+            "this processor model needs a host with \(lack); this one lacks it: use penumbra-v2"
         case .noTranslator(let lack):
             "the translator cannot run here: \(lack); use the interpreter"
         }

@@ -94,6 +94,7 @@ public final class VirtualMachine {
         do { model = try ProcessorModel(parsing: configuration.processorModel) } catch {
             throw .model(error)
         }
+        if let lack = HostVectors.lack(of: model) { throw .modelNeedsHost(lack) }
         model.processorCount = configuration.processors
         do {
             memory = try MachineMemory(

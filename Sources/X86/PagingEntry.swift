@@ -26,6 +26,9 @@
     public static let tracedBit: UInt64 = 1 << 52
     public static let switchBit: UInt64 = 1 << 53
     public static let executeDisableBit: UInt64 = 1 << 63
+    /// Bits 62…59 of a leaf: the protection key, in 4- and 5-level paging (SDM Vol. 3A §4.6.2).
+    public static let keyMask: UInt64 = 0xf << keyShift
+    public static let keyShift: UInt64 = 59
     /// Bits 51…12, where the address of a table or a 4 KiB page stands.
     public static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
 
@@ -52,6 +55,10 @@
     @inlinable @inline(__always) public var isSwitch: Bool { has(Self.switchBit) }
     /// XD.
     @inlinable @inline(__always) public var isExecuteDisabled: Bool { has(Self.executeDisableBit) }
+
+    /// The protection key, 0…15; meaningful in leaves.
+    @inlinable @inline(__always)
+    public var key: UInt8 { UInt8(truncatingIfNeeded: rawValue >> Self.keyShift) & 15 }
 
     /// The raw address field, bits 51…12, as a table's or a 4 KiB page's base.
     @inlinable @inline(__always) public var addressField: UInt64 { rawValue & Self.addressMask }
@@ -109,6 +116,25 @@
     @inlinable public static var reserved: PageFaultError { PageFaultError(rawValue: 1 << 3) }
     /// I/D: the access was an instruction fetch (set only where NX or SMEP is in use).
     @inlinable public static var fetch: PageFaultError { PageFaultError(rawValue: 1 << 4) }
+    /// PK: the page's protection key denies the access.
+    @inlinable public static var protectionKey: PageFaultError { PageFaultError(rawValue: 1 << 5) }
+}
+
+/// PKRU: what the protection keys of user pages deny to data accesses (SDM Vol. 3A §4.6.2).
+@frozen public struct KeyRights: Equatable, Sendable {
+    /// For key i, bit 2i denies all accesses (AD), bit 2i + 1 writes (WD).
+    public var rawValue: UInt32
+    @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    /// Whether a key denies an access to a page that is a user page at all levels. Fetches are never
+    /// denied; WD counts for the supervisor with CR0.WP alone. Only with CR4.PKE, in IA-32e mode.
+    @inlinable @inline(__always)
+    public func denies(_ access: AccessKind, key: UInt8, writeProtect: Bool) -> Bool {
+        let bits = rawValue >> (UInt32(key & 15) &* 2)
+        if bits & 3 == 0 || access.contains(.fetch) { return false }
+        return bits & 1 != 0
+            || access.contains(.write) && (access.contains(.user) || writeProtect)
+    }
 }
 
 /// What an access needs of a translation.

@@ -139,6 +139,12 @@
         form == .twoLevel ? entry.rawValue & 0xffff_f000 : entry.rawValue & addressMask
     }
 
+    /// The protection key of a leaf; 0 in the 32-bit forms, which have none.
+    @inlinable @inline(__always)
+    public func key(_ leaf: PagingEntry) -> UInt8 {
+        form == .fourLevel || form == .fiveLevel ? leaf.key : 0
+    }
+
     /// The bits of a present entry at `level` that must be zero and are not.
     ///
     /// - Source: SDM Vol. 3A Tables 4-4 to 4-6 (4-byte entries), 4-8 to 4-11 (PAE; a pointer's are

@@ -6,29 +6,32 @@ extension ProcessorModel {
         case clflush, mmx, fxsr, sse, sse2
         // Leaf 1, ECX.
         case sse3 = "pni"
-        case ssse3, cx16, pcid
+        case monitor, ssse3, fma, cx16, pcid
         case sse41 = "sse4_1"
         case sse42 = "sse4_2"
-        case x2apic, popcnt
+        case x2apic, movbe, popcnt
         case tscDeadline = "tsc_deadline_timer"
-        case xsave, rdrand, hypervisor
+        case xsave, avx, f16c, rdrand, hypervisor
         // Leaf 6, EAX.
         case arat
         // Leaf 7, EBX.
         case fsgsbase
         case tscAdjust = "tsc_adjust"
-        case smep, erms, invpcid, rdseed, smap
+        case bmi1, avx2, smep, bmi2, erms, invpcid, rdseed, adx, smap, clflushopt, clwb
         // Leaf 7, ECX.
-        case umip, la57, rdpid
+        case umip, pku, la57, rdpid
         // Leaf 7, EDX.
         case speculationControl = "spec_ctrl"
         case stibp
         case archCapabilities = "arch_capabilities"
         case ssbd
         // Leaf 0xd, subleaf 1, EAX.
-        case xsaveopt
+        case xsaveopt, xsavec
+        case xgetbv1, xsaves
         // Leaf 0x80000001, ECX and EDX.
         case lahf = "lahf_lm"
+        case lzcnt = "abm"
+        case prefetchw = "3dnowprefetch"
         case syscall, nx
         case gigabytePages = "pdpe1gb"
         case rdtscp
@@ -58,26 +61,38 @@ extension ProcessorModel {
             case .sse: (.leaf1EDX, 25)
             case .sse2: (.leaf1EDX, 26)
             case .sse3: (.leaf1ECX, 0)
+            case .monitor: (.leaf1ECX, 3)
             case .ssse3: (.leaf1ECX, 9)
+            case .fma: (.leaf1ECX, 12)
             case .cx16: (.leaf1ECX, 13)
             case .pcid: (.leaf1ECX, 17)
             case .sse41: (.leaf1ECX, 19)
             case .sse42: (.leaf1ECX, 20)
             case .x2apic: (.leaf1ECX, 21)
+            case .movbe: (.leaf1ECX, 22)
             case .popcnt: (.leaf1ECX, 23)
             case .tscDeadline: (.leaf1ECX, 24)
             case .xsave: (.leaf1ECX, 26)
+            case .avx: (.leaf1ECX, 28)
+            case .f16c: (.leaf1ECX, 29)
             case .rdrand: (.leaf1ECX, 30)
             case .hypervisor: (.leaf1ECX, 31)
             case .arat: (.leaf6EAX, 2)
             case .fsgsbase: (.leaf7EBX, 0)
             case .tscAdjust: (.leaf7EBX, 1)
+            case .bmi1: (.leaf7EBX, 3)
+            case .avx2: (.leaf7EBX, 5)
             case .smep: (.leaf7EBX, 7)
+            case .bmi2: (.leaf7EBX, 8)
             case .erms: (.leaf7EBX, 9)
             case .invpcid: (.leaf7EBX, 10)
             case .rdseed: (.leaf7EBX, 18)
+            case .adx: (.leaf7EBX, 19)
             case .smap: (.leaf7EBX, 20)
+            case .clflushopt: (.leaf7EBX, 23)
+            case .clwb: (.leaf7EBX, 24)
             case .umip: (.leaf7ECX, 2)
+            case .pku: (.leaf7ECX, 3)
             case .la57: (.leaf7ECX, 16)
             case .rdpid: (.leaf7ECX, 22)
             case .speculationControl: (.leaf7EDX, 26)
@@ -85,7 +100,12 @@ extension ProcessorModel {
             case .archCapabilities: (.leaf7EDX, 29)
             case .ssbd: (.leaf7EDX, 31)
             case .xsaveopt: (.leafDEAX, 0)
+            case .xsavec: (.leafDEAX, 1)
+            case .xgetbv1: (.leafDEAX, 2)
+            case .xsaves: (.leafDEAX, 3)
             case .lahf: (.extended1ECX, 0)
+            case .lzcnt: (.extended1ECX, 5)
+            case .prefetchw: (.extended1ECX, 8)
             case .syscall: (.extended1EDX, 11)
             case .nx: (.extended1EDX, 20)
             case .gigabytePages: (.extended1EDX, 26)
@@ -109,7 +129,26 @@ extension ProcessorModel {
         package var isOptional: Bool {
             switch self {
             // With la57 Linux uses five levels, whether it needs the room or not.
-            case .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57: true
+            case .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku, .monitor, .movbe,
+                .bmi1, .bmi2, .adx, .lzcnt, .clflushopt, .clwb, .prefetchw, .xsavec, .xgetbv1,
+                .xsaves, .avx, .avx2, .fma, .f16c:
+                true
+            default: false
+            }
+        }
+
+        /// Whether it is there only where the host's processor has it.
+        package var dependsOnHost: Bool {
+            switch self {
+            case .avx, .avx2, .fma, .f16c: true
+            default: false
+            }
+        }
+
+        /// Whether x86-64-v3 has it, and x86-64-v2 has not.
+        package var isLevel3: Bool {
+            switch self {
+            case .avx, .avx2, .fma, .f16c, .bmi1, .bmi2, .lzcnt, .movbe: true
             default: false
             }
         }
@@ -117,7 +156,9 @@ extension ProcessorModel {
         /// The feature without which this one means nothing.
         package var prerequisite: Feature? {
             switch self {
-            case .xsaveopt: .xsave
+            case .xsaveopt, .xsavec, .xgetbv1, .avx: .xsave
+            case .avx2, .fma, .f16c: .avx
+            case .xsaves: .xsavec
             case .pse36: .pse
             case .ssse3: .sse3
             case .sse41: .ssse3

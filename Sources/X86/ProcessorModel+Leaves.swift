@@ -16,13 +16,16 @@
 public struct CPUIDContext: Sendable {
     /// The x2APIC ID.
     public var apicID: UInt32
-    /// CR4, for OSXSAVE.
+    /// CR4, for OSXSAVE and OSPKE.
     public var cr4: UInt64
+    /// XCR0, for the size of the XSAVE area.
+    public var xcr0: UInt64
     /// Whether IA32_APIC_BASE enables the local APIC.
     public var isAPICEnabled: Bool
-    public init(apicID: UInt32, cr4: UInt64, isAPICEnabled: Bool) {
+    public init(apicID: UInt32, cr4: UInt64, isAPICEnabled: Bool, xcr0: UInt64 = 1) {
         self.apicID = apicID
         self.cr4 = cr4
+        self.xcr0 = xcr0
         self.isAPICEnabled = isAPICEnabled
     }
 }
@@ -71,12 +74,16 @@ extension ProcessorModel {
         // One descriptor, 0xff: "use leaf 4".
         case 2: return CPUIDResult(eax: 0xff01)
         case 4: return cacheLeaf(subleaf)
+        // Monitored lines of 64 bytes; MWAIT ends at interrupts even where IF masks them, and has
+        // no deeper states than the one that does nothing.
+        case 5 where has(.monitor): return CPUIDResult(eax: 64, ebx: 64, ecx: 3)
         case 6: return CPUIDResult(eax: word(.leaf6EAX))
         case 7 where subleaf == 0:
-            return CPUIDResult(
-                ebx: word(.leaf7EBX), ecx: word(.leaf7ECX), edx: word(.leaf7EDX))
+            var ecx = word(.leaf7ECX)
+            if context.cr4 & CR4.protectionKeyEnable != 0 { ecx |= 1 << 4 }
+            return CPUIDResult(ebx: word(.leaf7EBX), ecx: ecx, edx: word(.leaf7EDX))
         case 0xb: return topologyLeaf(subleaf, context)
-        case 0xd: return stateLeaf(subleaf)
+        case 0xd: return stateLeaf(subleaf, context)
         case 0x15:
             return CPUIDResult(
                 eax: 1, ebx: UInt32(Self.timeStampFrequency / Self.crystalFrequency),
@@ -138,14 +145,33 @@ extension ProcessorModel {
         }
     }
 
-    /// Leaf 0xd: x87 and SSE state, 512 bytes of legacy region and a 64-byte header.
-    private func stateLeaf(_ subleaf: UInt32) -> CPUIDResult {
+    /// Leaf 0xd: the components of XSAVE, and the sizes that they come to.
+    private func stateLeaf(_ subleaf: UInt32, _ context: CPUIDContext) -> CPUIDResult {
         guard has(.xsave) else { return CPUIDResult() }
+        let all = extendedStateComponents
         switch subleaf {
-        case 0: return CPUIDResult(eax: 3, ebx: 576, ecx: 576)
-        case 1: return CPUIDResult(eax: word(.leafDEAX))
+        case 0:
+            return CPUIDResult(
+                eax: UInt32(truncatingIfNeeded: all), ebx: ExtendedState.size(of: context.xcr0),
+                ecx: ExtendedState.size(of: all), edx: UInt32(truncatingIfNeeded: all >> 32))
+        case 1:
+            let isCompacting = has(.xsavec) || has(.xsaves)
+            return CPUIDResult(
+                eax: word(.leafDEAX),
+                ebx: isCompacting ? ExtendedState.compactedSize(of: context.xcr0) : 0)
+        case 2 where has(.avx):
+            return CPUIDResult(eax: ExtendedState.avxBytes, ebx: ExtendedState.leastBytes)
+        case 9 where has(.pku):
+            return CPUIDResult(
+                eax: ExtendedState.keyRightsBytes, ebx: ExtendedState.keyRightsOffset)
         default: return CPUIDResult()
         }
+    }
+
+    /// The components of XSAVE that XCR0 can enable.
+    public var extendedStateComponents: UInt64 {
+        ExtendedState.x87 | ExtendedState.sse | (has(.avx) ? ExtendedState.avx : 0)
+            | (has(.pku) ? ExtendedState.keyRights : 0)
     }
 
     private func extendedLeaf(_ leaf: UInt32) -> CPUIDResult {
@@ -184,7 +210,7 @@ extension ProcessorModel {
     }
 
     private func brand(_ part: Int) -> CPUIDResult {
-        let text = "Penumbra v2 processor"
+        let text = has(.avx2) ? "Penumbra v3 processor" : "Penumbra v2 processor"
         return CPUIDResult(
             eax: Self.letters(text, part * 16), ebx: Self.letters(text, part * 16 + 4),
             ecx: Self.letters(text, part * 16 + 8), edx: Self.letters(text, part * 16 + 12))

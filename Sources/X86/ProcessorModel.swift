@@ -23,7 +23,7 @@ public struct ProcessorModel: Sendable, Equatable {
     public var processorCount = 1
     /// Whether level-3 entries may map 1 GiB pages; stored because page walks ask.
     public private(set) var hasGigabytePages: Bool
-    private var bits: UInt64 {
+    private var bits: UInt128 {
         didSet { hasGigabytePages = has(.gigabytePages) }
     }
 
@@ -32,8 +32,18 @@ public struct ProcessorModel: Sendable, Equatable {
         name: "penumbra-v2", signature: 0x000e_06e1, physicalAddressBits: 40,
         features: Feature.allCases.filter { !$0.isOptional })
 
+    /// x86-64-v3, on hosts that have AVX2, FMA and F16C themselves.
+    public static let penumbraV3 = ProcessorModel(
+        name: "penumbra-v3", signature: 0x000e_06e1, physicalAddressBits: 40,
+        features: Feature.allCases.filter { !$0.isOptional || $0.isLevel3 })
+
+    /// All that is implemented on every host.
+    public static let everything = ProcessorModel(
+        name: "max", signature: 0x000e_06e1, physicalAddressBits: 40,
+        features: Feature.allCases.filter { !$0.dependsOnHost })
+
     /// All models.
-    public static let all = [penumbraV2]
+    public static let all = [penumbraV2, penumbraV3, everything]
 
     private init(
         name: String, signature: UInt32, physicalAddressBits: UInt64, features: [Feature]
@@ -86,13 +96,12 @@ public struct ProcessorModel: Sendable, Equatable {
 
 extension ProcessorModel.Feature {
     /// The feature's bit in a model's set: its place in `allCases`, of which there are fewer
-    /// than 64 (a test holds that).
-    fileprivate var mask: UInt64 { 1 << ordinal }
+    /// than 128 (a test holds that).
+    fileprivate var mask: UInt128 { 1 << UInt128(ordinal) }
 
-    private var ordinal: UInt64 { Self.ordinals[self] ?? 63 }
+    private var ordinal: Int { Self.ordinals[self] ?? 127 }
 
-    private static let ordinals = Dictionary(
-        uniqueKeysWithValues: zip(allCases, 0 as UInt64..<64))
+    private static let ordinals = Dictionary(uniqueKeysWithValues: zip(allCases, 0..<128))
 }
 
 /// Why a text names no processor model.

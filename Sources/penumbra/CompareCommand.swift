@@ -76,6 +76,9 @@ struct CompareCommand: ParsableCommand {
     @Option(help: .init("Add a row a run to an SQLite database.", valueName: "file"))
     var sqlite: String?
 
+    @Option(help: .init("Write a page that a browser shows, offline.", valueName: "file.html"))
+    var report: String?
+
     @Argument(
         parsing: .allUnrecognized, help: .init("The guest's options.", valueName: "guest options"))
     var guest: [String] = []

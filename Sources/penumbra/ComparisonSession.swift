@@ -1,16 +1,42 @@
 import ArgumentParser
 import Comparison
+import Foundation
 import Glibc
 import VirtualMachine
 
-/// One `penumbra compare`, from its options to the exit status.
+/// One `penumbra compare` or `penumbra sweep`, from what is to run to the exit status.
 struct ComparisonSession {
-    private let options: CompareCommand
-    private let plan: RunPlan
+    /// Where results go.
+    struct Results {
+        var output: String
+        var json: String?
+        var csv: String?
+        var sqlite: String?
+        var report: String?
+    }
+
+    /// What executes the runs.
+    enum Executor {
+        /// So many processes at a time.
+        case local(jobs: Int)
+        /// Slurm, with so many tasks at a time; nil: as it likes.
+        case slurm(Slurm, most: Int?)
+    }
+
+    private let plan: ComparisonPlan
+    private let results: Results
+    private let executor: Executor
+    private let retriesFailed: Bool
+
+    init(_ plan: ComparisonPlan, results: Results, executor: Executor, retriesFailed: Bool) {
+        self.plan = plan
+        self.results = results
+        self.executor = executor
+        self.retriesFailed = retriesFailed
+    }
 
     /// - Throws: where an option is wrong; nothing has run then.
     init(_ options: CompareCommand) throws {
-        self.options = options
         let run = try RunCommand.parse(options.guest)
         if let name = run.optionOfComparison {
             throw ValidationError("\(name) is compare's own to give to its runs: leave it out")
@@ -27,19 +53,28 @@ struct ComparisonSession {
             throw ValidationError("--from-region and --restore contradict each other: give one")
         }
         let machine = try run.machineConfiguration(saved)
-        var files: [(role: String, path: String)] = []
-        if let path = run.saving.restore { files.append((role: "saved-machine", path: path)) }
-        if let kernel = machine.kernel { files.append((role: "kernel", path: kernel)) }
-        files += Self.files(machine.initrd).map { (role: "initrd", path: $0) }
-        plan = try RunPlan(
-            program: Self.program, version: Penumbra.programVersion, guest: guest,
-            region: region, files: files)
+        var files: [ComparisonDocument.File] = []
+        for file in Self.files(machine, run) {
+            files.append(
+                ComparisonDocument.File(
+                    role: file.role, path: file.path, sha256: try SHA256Digest.ofFile(file.path)))
+        }
+        let runs = RunPlan(
+            program: Self.program, version: Penumbra.programVersion,
+            build: try SHA256Digest.ofFile(Self.program), guest: guest, region: region,
+            files: files)
+        plan = try ComparisonPlan(
+            runs, workloads: options.workloads(), techniques: options.techniques(),
+            profile: Profile.named(options.profile))
+        results = Results(
+            output: options.output, json: options.json, csv: options.csv, sqlite: options.sqlite,
+            report: options.report)
+        executor = .local(jobs: options.jobs)
+        retriesFailed = true
     }
 
     func run() throws {
-        let profile = try Profile.named(options.profile)
-        let (workloads, techniques) = (try options.workloads(), try options.techniques())
-        let database = try options.sqlite.map { path throws(ComparisonError) in
+        let database = try results.sqlite.map { path throws(ComparisonError) in
             try RunDatabase(path)
         }
         Interruption.watch()
@@ -47,15 +82,22 @@ struct ComparisonSession {
         let observer = ComparisonRun.Observer(
             finished: { cell, document in try database?.add(cell, of: document) },
             progress: { progress in line.update(progress) })
+        let jobs = if case .local(let jobs) = executor { jobs } else { 1 }
         var comparison = try ComparisonRun(
-            plan, workloads: workloads, techniques: techniques, profile: profile,
-            output: options.output, jobs: options.jobs, observer: observer)
-        let resumed = try comparison.resume()
+            plan, output: results.output, jobs: jobs, observer: observer)
+        if case .slurm(let slurm, _) = executor { try comparison.cancelLeftovers(slurm) }
+        let resumed = try comparison.resume(retryingFailed: retriesFailed)
         if resumed > 0 {
             StandardStreams.report(
                 "\(resumed) of \(comparison.document.cells.count) runs were done before")
         }
-        let failure = Result { try comparison.run() }
+        let failure = Result {
+            switch executor {
+            case .local: try comparison.run()
+            case .slurm(let slurm, let most):
+                try comparison.run(on: slurm, program: Self.programFile, most: most)
+            }
+        }
         line.end()
         let document = comparison.document
         // What is known is shown even where it cannot be written.
@@ -77,7 +119,7 @@ struct ComparisonSession {
 
     private func goesOn(_ document: ComparisonDocument) -> String {
         let done = document.cells.count { $0.status == .done }
-        return "\(done) of \(document.cells.count) runs are done and kept in \(options.output); "
+        return "\(done) of \(document.cells.count) runs are done and kept in \(results.output); "
             + "the same command goes on"
     }
 
@@ -86,13 +128,29 @@ struct ComparisonSession {
         for cell in document.cells where cell.slowdown != nil {
             try database?.add(cell, of: document)
         }
-        if let path = options.json { try WholeFile.write(document.json(), to: path) }
-        if let path = options.csv { try WholeFile.write(document.csv(), to: path) }
+        if let path = results.json { try WholeFile.write(document.json(), to: path) }
+        if let path = results.csv { try WholeFile.write(document.csv(), to: path) }
+        if let path = results.report { try WholeFile.write(document.html(), to: path) }
     }
 
     /// This program's own file, also where another has taken its name since: children are of the same
     /// build as long as the comparison lasts.
-    private static let program = "/proc/self/exe"
+    static let program = "/proc/self/exe"
+
+    /// The same by its name, for other computers.
+    private static var programFile: String {
+        (try? FileManager.default.destinationOfSymbolicLink(atPath: program)) ?? program
+    }
+
+    /// The files that a machine is made from.
+    static func files(
+        _ machine: MachineConfiguration, _ run: RunCommand
+    ) -> [(role: String, path: String)] {
+        var files: [(role: String, path: String)] = []
+        if let path = run.saving.restore { files.append((role: "saved-machine", path: path)) }
+        if let kernel = machine.kernel { files.append((role: "kernel", path: kernel)) }
+        return files + Self.files(machine.initrd).map { (role: "initrd", path: $0) }
+    }
 
     /// The files of an initrd: one, or those of Multiboot modules ("FILE args,FILE …").
     private static func files(_ initrd: String?) -> [String] {

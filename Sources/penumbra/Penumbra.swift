@@ -1,7 +1,8 @@
 import ArgumentParser
 import Glibc
 
-/// The command line: `penumbra run`, `penumbra compare`, `penumbra price`, `penumbra doctor`.
+/// The command line: `penumbra run`, `penumbra compare`, `penumbra sweep`, `penumbra price`,
+/// `penumbra report`, `penumbra doctor`.
 ///
 /// Whatever goes wrong is said in one line on standard error that starts with `penumbra:`; how a
 /// run ended is told by the exit status (`ExitStatus`).
@@ -15,7 +16,8 @@ import Glibc
             """,
         version: programVersion,
         subcommands: [
-            RunCommand.self, CompareCommand.self, PriceCommand.self, DoctorCommand.self,
+            RunCommand.self, CompareCommand.self, SweepCommand.self, PriceCommand.self,
+            ReportCommand.self, DoctorCommand.self, SlurmTaskCommand.self,
         ])
 
     /// The program's name and version.

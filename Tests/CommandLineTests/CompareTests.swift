@@ -104,8 +104,8 @@ extension CommandLineTests {
             let comparison = try Case(
                 "--workload", "q; b  b", "--workload", "zz", "--profile", "sandy-bridge")
             let result = try comparison.run(
-                "--csv", comparison.folder.path("c.csv"), "--sqlite", comparison.folder.path("c.db")
-            )
+                "--csv", comparison.folder.path("c.csv"), "--sqlite",
+                comparison.folder.path("c.db"), "--report", comparison.folder.path("c.html"))
             #expect(result.ending == .exited(0), "\(result.errors)")
             #expect(result.errors == "")
             let document = try comparison.document()
@@ -144,6 +144,13 @@ extension CommandLineTests {
             let lines = result.output.split(separator: "\n")
             #expect(lines.count == 3 * 8)
             for line in lines { #expect(line.count <= 100) }
+
+            let report = try Program.run(
+                "report", comparison.folder.path("c.json"), "--output",
+                comparison.folder.path("later.html"))
+            #expect(report.ending == .exited(0), "\(report.errors)")
+            #expect(
+                try comparison.folder.text("later.html") == comparison.folder.text("c.html"))
 
             let csv = try comparison.folder.text("c.csv").components(separatedBy: "\r\n")
             #expect(csv.count == 1 + 18 + 1)

@@ -9,7 +9,7 @@ import X86
 @Suite("Programs that attack the shadow")
 struct HostileProgramTests {
     /// What is left of a run, alike under every technique.
-    struct Outcome: Equatable {
+    struct Outcome: Equatable, Sendable {
         var exit: Exit
         var retired: UInt64
         var sum: UInt64
@@ -113,17 +113,24 @@ struct HostileProgramTests {
         // bits which mean nothing.
         [(3072, CR4.pcidEnable), (1, 0)] as [(UInt64, UInt64)])
     func millionRoots(technique: String, roots: (count: UInt64, cr4: UInt64)) throws {
-        let bare = try Self.run(
-            Self.million, "bare", shadowPages: 0, rbx: roots.count, cr4: roots.cr4)
-        #expect(bare.outcome.exit == .halted && bare.outcome.count == 0)
+        let bare = try (roots.count == 1 ? Self.oneRootBare : Self.manyRootsBare).get()
+        #expect(bare.exit == .halted && bare.count == 0)
         let other = try Self.run(
             Self.million, technique, shadowPages: 256, rbx: roots.count, cr4: roots.cr4)
-        #expect(other.outcome == bare.outcome)
+        #expect(other.outcome == bare)
         #expect(other.violations == [])
         #expect(other.ledger.shadowPagesPeak < 256)
         #expect(
             technique == "nested"
                 || other.ledger.exits[.rootLoaded] + other.ledger.elided[.rootLoaded] == 1_000_000)
+    }
+
+    /// What `million` does on hardware: once for all techniques.
+    static let manyRootsBare: Result<Outcome, any Error> = Result {
+        try run(million, "bare", shadowPages: 0, rbx: 3072, cr4: CR4.pcidEnable).outcome
+    }
+    static let oneRootBare: Result<Outcome, any Error> = Result {
+        try run(million, "bare", shadowPages: 0, rbx: 1).outcome
     }
 
     // MARK: The programs

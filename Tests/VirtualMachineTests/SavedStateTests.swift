@@ -59,13 +59,14 @@ import X86
                 saved: [
                     "registers", "flagResult", "flagCarry", "flagAux", "systemFlags", "rip",
                     "retired", "segments", "ldtr", "taskRegister", "gdtr", "idtr", "cr0", "cr2",
-                    "cr3", "cr4", "pointers", "efer", "xcr0", "debugAddresses", "dr6", "dr7", "cpl",
+                    "cr3", "cr4", "pointers", "efer", "xcr0", "keyRights", "debugAddresses", "dr6",
+                    "dr7", "cpl",
                     "interruptShadow", "debugShadow", "nmiBlocked", "isHalted", "waitsForStartup",
                     "debugConditions", "star", "longSTAR", "compatibilitySTAR",
                     "systemCallFlagMask", "kernelGSBase", "sysenterCS", "sysenterESP",
                     "sysenterEIP", "pat", "tscAux", "tscOffset", "tscAdjust", "miscEnable",
                     "speculationControl", "latched", "taskEntry", "isShutDown", "stepRule",
-                    "resumeFlagLoaded", "randomState",
+                    "resumeFlagLoaded", "randomState", "debugControl",
                 ],
                 others: [
                     // Of the running block or instruction.
@@ -75,8 +76,7 @@ import X86
                     "bank", "supervisorBank",
                     // Translated code's, within one run.
                     "remaining", "runLimit", "masks", "undone", "chainSite", "chainTarget",
-                    "callHost", "callTarget", "xmmAbsent", "x87Absent",
-                    "shadowStart",
+                    "callHost", "callTarget",
                     // From CR0, EFER, CS and EFLAGS.
                     "mode",
                     // The host's.
@@ -100,7 +100,7 @@ import X86
                     // The hypervisor's; what was completed is in memory.
                     "recentRecords", "lastConsumer",
                     // Within one instruction.
-                    "lastNote", "lastIsGlobal", "faultedAccess",
+                    "lastNote", "faultedAccess",
                     // The host's.
                     "instructionObserver", "observer", "hasObserver", "retiredBefore",
                 ]))

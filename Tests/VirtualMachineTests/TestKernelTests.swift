@@ -105,6 +105,11 @@ import VirtualMachine
         try Self.check("access step=11", cases: 70_000)
     }
 
+    @Test("protection keys deny what PKRU says, at once, to pages of every size")
+    func keys() throws {
+        try Self.check("keys", cases: 140_000) { $0.processorModel = "penumbra-v2,+pku" }
+    }
+
     @Test("after an edit of an entry, old rights are seen only where a TLB may hold them")
     func edits() throws {
         // Stale rights may differ between techniques, and so may what the guest does then.
@@ -173,8 +178,26 @@ import VirtualMachine
     @Test("exceptions have the right vector, error code, return address and stack")
     func exceptions() throws { try Self.check("exceptions", cases: 160) }
 
-    @Test("single steps and breakpoints trap where they should")
-    func debug() throws { try Self.check("debug", cases: 330) }
+    @Test("single steps and breakpoints trap where they should, over instructions of every class")
+    func debug() throws { try Self.check("debug stepping", cases: 1_140) }
+
+    /// What a processor offers must be what it has, and all else undefined or #GP.
+    static let models = ["penumbra-v2", "max", "max,-smap,-umip,-fsgsbase,-pku,-la57,-xsave"]
+
+    @Test(
+        "LOCK, non-canonical operands, each bit of control registers and MSRs, and features agree",
+        arguments: models)
+    func corners(_ model: String) throws {
+        try Self.check("corners", cases: 4_500) { $0.processorModel = model }
+    }
+
+    @Test("what AVX and its kin need of the system, and what CPUID says of them, agree")
+    func wideFeatures() throws {
+        guard HostVectors.hasAVX2 else { return }
+        try Self.check("corners", cases: 4_500, ways: [Way.all[0]]) {
+            $0.processorModel = "penumbra-v3"
+        }
+    }
 
     @Test("ring 3 comes and goes by every way, and may do no more than it should")
     func privilege() throws { try Self.check("privilege segments", cases: 180) }

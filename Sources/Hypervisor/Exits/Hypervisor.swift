@@ -36,11 +36,15 @@ public final class Hypervisor {
     /// The same, for what is done at each exit.
     private let exiting: [Unretained<Processor>]
     private let mmu: ShadowMMU?
+    /// The same, for what is done at most exits.
+    private let shadow: Unretained<ShadowMMU>?
     private let layout: TraceLayout
     private var rings: [TraceRing] = []
     private var exits = Tally<ExitReason>()
     private var fullestRing: UInt64 = 0
     private var division = LedgerDivision()
+    /// A flag of its own: to look into `division` is to be checked for exclusive access.
+    private var countsPlaces = false
     /// The last fault-like exit for a translation: whose, and after how many instructions.
     private let lastFault: LazyTable<Fault>
 
@@ -95,6 +99,7 @@ public final class Hypervisor {
             policy.trace, processors: processors.count, frames: TraceLayout.frames(of: memory))
         guard policy.walked != .guest else {
             mmu = nil
+            shadow = nil
             return
         }
         lastFault[0] = Fault()
@@ -102,9 +107,11 @@ public final class Hypervisor {
         guard shadowBytes / pageSize >= least else {
             throw .tooLittleShadowMemory(given: shadowBytes, least: least * pageSize)
         }
-        mmu = try ShadowMMU(
+        let mmu = try ShadowMMU(
             memory: memory, caches: processors, firstFrame: layout.end / pageSize,
             pageCount: shadowBytes / pageSize, policy: policy, layout: layout)
+        self.mmu = mmu
+        shadow = Unretained(mmu)
         rings = processors.enumerated().compactMap { number, processor in
             layout.ring(number, producer: processor.traceProducer)
         }
@@ -246,7 +253,10 @@ public final class Hypervisor {
     public var breakdown: LedgerBreakdown { division.breakdown(ledger) }
 
     /// Has exits counted by where they come from, from now on.
-    public func countPlaces() { division.countPlaces() }
+    public func countPlaces() {
+        division.countPlaces()
+        countsPlaces = true
+    }
 
     /// Begins or ends a region of the ledger: the guest has executed a marker.
     public func mark(_ marker: RegionMarker) { division.mark(marker, ledger) }
@@ -267,7 +277,9 @@ public final class Hypervisor {
 
     private func count(_ reason: ExitReason, _ processor: Processor) {
         exits[reason] &+= 1
-        division.count(reason, code: processor.rip, process: processor.guestRoot)
+        if countsPlaces {
+            division.count(reason, code: processor.rip, process: processor.guestRoot)
+        }
     }
 
     /// Whether an instruction faults that did so at the exit before: what it wrote is written anew
@@ -338,18 +350,24 @@ public final class Hypervisor {
 
     /// Applies what the processor has written to protected tables.
     private func applyCompleted(_ processor: Processor) {
-        guard let mmu, processor.hasCompletedWrites else { return }
+        guard let shadow, processor.hasCompletedWrites else { return }
         // The step may have been recorded in part. What is written to an upper table is applied at
         // once, and no older record may be behind it (`setLink`).
         if hasPendingRecords { drain(.completedWrite) }
-        processor.takeCompletedWrites { mmu.applyCompleted($0) }
+        shadow.with { mmu in processor.takeCompletedWrites { mmu.applyCompleted($0) } }
     }
 
     private func resolve(
         _ address: GuestVirtualAddress, _ access: AccessKind, _ number: Int,
         _ processor: Processor
     ) -> FaultResolution? {
-        guard let mmu else { return nil }
+        shadow?.with { resolve(address, access, number, processor, $0) }
+    }
+
+    private func resolve(
+        _ address: GuestVirtualAddress, _ access: AccessKind, _ number: Int,
+        _ processor: Processor, _ mmu: ShadowMMU
+    ) -> FaultResolution {
         let root = mmu.liveRoot(processor: number)
         let resolution = mmu.resolve(address, access, processor.guestMode, processor: number)
         switch resolution {
@@ -429,7 +447,7 @@ extension Processor {
     var guestMode: GuestMode {
         GuestMode(
             cr0: cr0, cr3: cr3, cr4: cr4, efer: efer, pointers: pointers,
-            alignmentCheck: alignmentCheckFlag,
+            alignmentCheck: alignmentCheckFlag, keyRights: keyRights,
             physicalAddressBits: physicalAddressBits, hasGigabytePages: hasGigabytePages)
     }
 }

@@ -40,13 +40,9 @@ struct LedgerDivision {
     }
 
     /// Counts where an exit comes from; nothing where that is not asked for.
-    @inline(__always)
-    mutating func count(
-        _ reason: ExitReason, code: @autoclosure () -> UInt64, process: @autoclosure () -> UInt64
-    ) {
-        guard places != nil else { return }
-        places?.code.count(reason, at: code(), region: regions.current)
-        places?.processes.count(reason, at: process(), region: regions.current)
+    mutating func count(_ reason: ExitReason, code: UInt64, process: UInt64) {
+        places?.code.count(reason, at: code, region: regions.current)
+        places?.processes.count(reason, at: process, region: regions.current)
     }
 
     /// The guest has executed a marker, at which the ledger was `ledger`.

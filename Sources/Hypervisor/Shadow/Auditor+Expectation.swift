@@ -26,7 +26,8 @@ extension Auditor {
                 isLeaf: true, frame: state.guestFrame + UInt64(index) << (9 * (number - 1)),
                 bits: everything
                     | (state.flags & ShadowPage.dirty != 0 ? PagingEntry.dirtyBit : 0)
-                    | (state.flags & ShadowPage.global != 0 ? PagingEntry.globalBit : 0))
+                    | (state.flags & ShadowPage.global != 0 ? PagingEntry.globalBit : 0)
+                    | UInt64(state.flags >> 4) << 59)
         }
         let isTwoLevel = state.role.form == .twoLevel
         if state.isUpper {
@@ -93,7 +94,8 @@ extension Auditor {
         return Expectation(
             isValid: raw & 0x21 == 0x21 && raw & reserved == 0, isLeaf: isLeaf,
             frame: (address & ~offset) >> 12,
-            bits: raw & (0x146 | 1 << 63))
+            // A leaf's protection key stands in bits 62…59.
+            bits: raw & (0x146 | 1 << 63 | (isLeaf && state.role.form != .pae ? 0xf << 59 : 0)))
     }
 
     /// Whether a page is the root of the guest's tables at CR3's address, in some mode.

@@ -131,7 +131,7 @@ struct Auditor {
                     DirectRole(
                         baseFrame: state.guestFrame, level: state.level,
                         isDirty: state.flags & ShadowPage.dirty != 0,
-                        isGlobal: state.flags & ShadowPage.global != 0))
+                        isGlobal: state.flags & ShadowPage.global != 0, key: state.flags >> 4))
             } else if state.isUpper {
                 mmu.findUpper(mmu.directories[page], state.level, state.role)
             } else {
@@ -222,7 +222,8 @@ struct Auditor {
     ) {
         let rights =
             PagingEntry.writableBit | PagingEntry.userBit | PagingEntry.executeDisableBit
-        let inLeaf = rights | PagingEntry.dirtyBit | PagingEntry.globalBit
+        let inLeaf =
+            rights | PagingEntry.dirtyBit | PagingEntry.globalBit | PagingEntry.keyMask
         let state = mmu.pages[page]
         let level = state.level
         let guest = expectation(page, index)
@@ -265,6 +266,7 @@ struct Auditor {
                         == (guest.bits & PagingEntry.dirtyBit != 0)
                     && (child.flags & ShadowPage.global != 0)
                         == (guest.bits & PagingEntry.globalBit != 0)
+                    && UInt64(child.flags >> 4) == guest.bits >> 59 & 15
             } else if state.isUpper && level == .pml4 {
                 isRight =
                     isRight && child.isUpper && child.role == state.role

@@ -11,6 +11,8 @@ package struct GuestMode: Equatable, Sendable {
     package var pointers: SIMD4<UInt64>
     /// EFLAGS.AC.
     package var alignmentCheck: Bool
+    /// PKRU.
+    package var keyRights: KeyRights
     /// MAXPHYADDR.
     package var physicalAddressBits: UInt64
     /// CPUID.80000001H:EDX.Page1GB.
@@ -19,6 +21,7 @@ package struct GuestMode: Equatable, Sendable {
     package init(
         cr0: UInt64, cr3: UInt64, cr4: UInt64, efer: UInt64,
         pointers: SIMD4<UInt64> = .zero, alignmentCheck: Bool = false,
+        keyRights: KeyRights = KeyRights(rawValue: 0),
         physicalAddressBits: UInt64 = 40, hasGigabytePages: Bool = true
     ) {
         self.cr0 = cr0
@@ -27,6 +30,7 @@ package struct GuestMode: Equatable, Sendable {
         self.efer = efer
         self.pointers = pointers
         self.alignmentCheck = alignmentCheck
+        self.keyRights = keyRights
         self.physicalAddressBits = min(physicalAddressBits, 52)
         self.hasGigabytePages = hasGigabytePages
     }
@@ -44,6 +48,12 @@ package struct GuestMode: Equatable, Sendable {
     /// The guest frame of the table that CR3 names.
     func rootFrame(_ rules: PagingRules) -> UInt64 {
         (cr3 & rules.form.rootMask & rules.addressMask) >> 12
+    }
+
+    /// Whether the protection key of a user page denies an access (SDM Vol. 3A §4.6.2).
+    func keyDenies(_ access: AccessKind, user: Bool, key: UInt8) -> Bool {
+        user && cr4 & CR4.protectionKeyEnable != 0 && efer & EFER.longModeActive != 0
+            && keyRights.denies(access, key: key, writeProtect: cr0 & CR0.writeProtect != 0)
     }
 
     /// Whether the error code of a fetch says that it was one (SDM Vol. 3A §4.7).

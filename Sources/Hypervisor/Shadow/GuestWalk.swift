@@ -70,10 +70,17 @@ extension ShadowMMU {
                 level = below
                 continue
             }
+            let key = rules.key(entry)
             guard
                 Self.permits(
-                    access, mode, writable: writable, user: user, executeDisable: executeDisable)
-            else { return .fault(Self.errorCode(access, mode, .present)) }
+                    access, mode, writable: writable, user: user, executeDisable: executeDisable,
+                    key: key)
+            else {
+                let isByKey = mode.keyDenies(access, user: user, key: key)
+                return .fault(
+                    Self.errorCode(
+                        access, mode, isByKey ? [.present, .protectionKey] : .present))
+            }
             var wanted = entry.rawValue | PagingEntry.accessedBit
             if access.contains(.write) { wanted |= PagingEntry.dirtyBit }
             guard setBits(table, index, form, entry, wanted) else { return nil }
@@ -100,10 +107,13 @@ extension ShadowMMU {
         return true
     }
 
-    /// Whether the accumulated rights permit the access (SDM Vol. 3A §4.6.1).
+    /// Whether the accumulated rights and the leaf's protection key permit the access
+    /// (SDM Vol. 3A §4.6).
     static func permits(
-        _ access: AccessKind, _ mode: GuestMode, writable: Bool, user: Bool, executeDisable: Bool
+        _ access: AccessKind, _ mode: GuestMode, writable: Bool, user: Bool, executeDisable: Bool,
+        key: UInt8
     ) -> Bool {
+        if mode.keyDenies(access, user: user, key: key) { return false }
         if access.contains(.user) {
             if !user || (access.contains(.write) && !writable) { return false }
             return !(access.contains(.fetch) && executeDisable)
@@ -120,7 +130,7 @@ extension ShadowMMU {
         return !access.contains(.write) || writable || mode.cr0 & CR0.writeProtect == 0
     }
 
-    /// The error code (SDM Vol. 3A §4.7): `what` holds P and RSVD, from the guest's tables.
+    /// The error code (SDM Vol. 3A §4.7): `what` holds P, RSVD and PK, from the guest's tables.
     static func errorCode(
         _ access: AccessKind, _ mode: GuestMode, _ what: PageFaultError
     ) -> PageFaultError {

@@ -10,13 +10,15 @@ extension ShadowMMU {
     static let rightsMask =
         PagingEntry.writableBit | PagingEntry.userBit | PagingEntry.executeDisableBit
     /// The bits that a shadow leaf takes over beside them.
-    static let leafMask = rightsMask | PagingEntry.dirtyBit | PagingEntry.globalBit
+    static let leafMask =
+        rightsMask | PagingEntry.dirtyBit | PagingEntry.globalBit | PagingEntry.keyMask
 
     /// What the entries of a direct page grant: all, since the entry above it restricts.
     static func directRights(_ page: ShadowPage) -> UInt64 {
         PagingEntry.writableBit | PagingEntry.userBit
             | (page.flags & ShadowPage.dirty != 0 ? PagingEntry.dirtyBit : 0)
             | (page.flags & ShadowPage.global != 0 ? PagingEntry.globalBit : 0)
+            | UInt64(page.key) << PagingEntry.keyShift
     }
 
     /// Makes a slot a leaf that maps guest frames from `frame`. `rights`: bits of `leafMask`.

@@ -70,30 +70,31 @@ extension ShadowMMU {
         guard policy.walked == .shadow, mode.rules != nil, policy.defects.isEmpty,
             !policy.unsyncsLeafTables || unsynced.isEmpty
         else { return nil }
-        var writable = true
-        var user = true
-        var executeDisable = false
+        // R/W and U/S are granted where all entries have them; XD applies where one has it.
+        var common = UInt64.max
+        var any: UInt64 = 0
         var page = liveRoots[processor]
-        while page != 0 {
-            let level = pages[page].level
-            let slot = slot(page, address.index(at: level))
-            let entry = shadowEntry(slot)
+        guard page != 0 else { return nil }
+        var level = pages[page].level
+        while true {
+            let entry = shadowEntry(slot(page, address.index(at: level)))
             guard entry.isPresent, !entry.isSwitch else { return nil }
-            writable = writable && entry.isWritable
-            user = user && entry.isUser
-            executeDisable = executeDisable || entry.isExecuteDisabled
-            guard entry.isLeaf(at: level) else {
-                page = child(slot, entry)
+            common &= entry.rawValue
+            any |= entry.rawValue
+            if !entry.isLeaf(at: level), let below = level.below {
+                page = linkedPage(entry)
+                level = below
                 continue
             }
             let frame = guestFrame(entry, level)
             guard entry.isTraced, !entry.isDirty, isTraced(frame),
                 Self.permits(
-                    access, mode, writable: writable, user: user, executeDisable: executeDisable)
+                    access, mode, writable: common & PagingEntry.writableBit != 0,
+                    user: common & PagingEntry.userBit != 0,
+                    executeDisable: any & PagingEntry.executeDisableBit != 0, key: entry.key)
             else { return nil }
             return frame
         }
-        return nil
     }
 
     /// What becomes of a permitted write to a frame that is kept from being written unnoticed; nil
@@ -205,7 +206,7 @@ extension ShadowMMU {
     static func splitRole(_ frame: UInt64, _ level: PageLevel, _ rights: UInt64) -> DirectRole {
         DirectRole(
             baseFrame: frame, level: level, isDirty: rights & PagingEntry.dirtyBit != 0,
-            isGlobal: rights & PagingEntry.globalBit != 0)
+            isGlobal: rights & PagingEntry.globalBit != 0, key: PagingEntry(rights).key)
     }
 
     /// Makes an invalidation of one page due.

@@ -163,7 +163,7 @@ extension ShadowMMU {
     }
 
     /// Drops the direct pages that split leaves at `level`, if these may be large again: the next
-    /// fault installs them so.
+    /// fault installs them so. Those with a protection key, which few have, stay as they are.
     private func merge(_ first: UInt64, _ level: PageLevel) {
         guard let below = level.below, canMapLarge(first, level) else { return }
         for isDirty in [false, true] {
@@ -198,27 +198,34 @@ extension ShadowMMU {
         climb(slot, 0, &budget)
     }
 
-    private func climb(_ slot: UInt32, _ below: UInt64, _ budget: inout Int) {
-        let page = page(ofSlot: slot)
-        let level = pages[page].level
-        let address = below | UInt64(slot & 511) << level.shift
-        if pages[page].isRoot {
-            if pages[page].isDirect && policy.nesting != nil {
-                // The second dimension: which virtual addresses lead here is not known.
-                pendingAll = true
-                return
+    private func climb(_ first: UInt32, _ bits: UInt64, _ budget: inout Int) {
+        var slot = first
+        var address = bits
+        while true {
+            let page = page(ofSlot: slot)
+            address |= UInt64(slot & 511) << pages[page].level.shift
+            if pages[page].isRoot {
+                if pages[page].isDirect && policy.nesting != nil {
+                    // The second dimension: which virtual addresses lead here is not known.
+                    pendingAll = true
+                    return
+                }
+                return addPending(pages[page].linearAddress(address))
             }
-            return addPending(pages[page].linearAddress(address))
-        }
-        var parent = pages[page].parents
-        while parent != 0 && !pendingAll {
-            budget -= 1
-            if budget <= 0 {
-                pendingAll = true
-                return
+            slot = pages[page].parents
+            while slot != 0 && !pendingAll {
+                budget -= 1
+                if budget <= 0 {
+                    pendingAll = true
+                    return
+                }
+                let next = links[slot].next
+                // The last one, mostly the only one, needs no call.
+                if next == 0 { break }
+                climb(slot, address, &budget)
+                slot = next
             }
-            climb(parent, address, &budget)
-            parent = links[parent].next
+            if slot == 0 || pendingAll { return }
         }
     }
 

@@ -237,8 +237,13 @@ package final class ShadowMMU {
     /// The shadow page that the entry in a slot, which is no leaf, links to.
     @inline(__always)
     func child(_ slot: UInt32, _ entry: PagingEntry) -> UInt32 {
-        if entry.isSwitch { return nestedChild(slot, entry) }
-        return UInt32(truncatingIfNeeded: entry.addressField >> 12 &- firstFrame)
+        entry.isSwitch ? nestedChild(slot, entry) : linkedPage(entry)
+    }
+
+    /// The shadow page that an entry, which is neither a leaf nor a switch, links to.
+    @inline(__always)
+    func linkedPage(_ entry: PagingEntry) -> UInt32 {
+        UInt32(truncatingIfNeeded: entry.addressField >> 12 &- firstFrame)
     }
 
     /// The first guest frame that a shadow leaf maps.

@@ -34,6 +34,8 @@ struct ShadowPage: BitwiseCopyable {
     static let global: UInt8 = 4
     /// The page stands for registers, not for memory: see `ShadowMMU+Upper.swift`.
     static let upper: UInt8 = 8
+    /// Bits 7…4 of a direct page's flags: the protection key.
+    var key: UInt8 { flags >> 4 }
 
     @inline(__always) var level: PageLevel { PageLevel(rawValue: levelNumber) ?? .table }
     @inline(__always) var isDirect: Bool { flags & Self.direct != 0 }
@@ -41,7 +43,9 @@ struct ShadowPage: BitwiseCopyable {
     var isInUse: Bool { levelNumber != 0 }
 
     /// Whether a processor may walk from here: no entry names such a page.
-    @inline(__always) var isRoot: Bool { levelNumber == 5 || levelNumber == 4 && role.form != .fiveLevel }
+    @inline(__always) var isRoot: Bool {
+        levelNumber == 5 || levelNumber == 4 && role.form != .fiveLevel
+    }
 
     /// The linear address whose bits from the level of a root down are `bits`.
     func linearAddress(_ bits: UInt64) -> UInt64 {
@@ -54,16 +58,18 @@ struct ShadowPage: BitwiseCopyable {
 /// one), or, with CR0.PG clear, guest-physical memory itself.
 ///
 /// R/W, U/S and XD of the large leaf stand in the entry that links to the page and apply to all of
-/// it, so pages are shared between leaves of different rights. D and G count in leaves only, and
-/// are therefore part of the role.
+/// it, so pages are shared between leaves of different rights. D, G and the protection key count in
+/// leaves only, and are therefore part of the role.
 struct DirectRole: Equatable {
     var baseFrame: UInt64
     var level: PageLevel
     var isDirty: Bool
     var isGlobal: Bool
+    var key: UInt8 = 0
 
     var flags: UInt8 {
         ShadowPage.direct | (isDirty ? ShadowPage.dirty : 0) | (isGlobal ? ShadowPage.global : 0)
+            | key << 4
     }
 }
 

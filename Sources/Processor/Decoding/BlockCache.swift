@@ -51,22 +51,12 @@ struct Block {
     /// Twice as many, so that a slot is always free.
     private let tableSize: Int
 
-    /// A front entry: the block at a virtual RIP, while `generation` is current, or of code in
-    /// global pages `globalGeneration`.
+    /// A front entry: the block at a virtual RIP, while `generation` is current.
     struct Lookup {
         var rip: UInt64 = 0
         var generation: UInt64 = 0
         var block: UInt = 0
         var unused: UInt64 = 0
-    }
-
-    /// Code of a virtual page, or of several, has been remembered; the last in `generation`.
-    struct CodePage {
-        var number: UInt64 = 0
-        var generation: UInt64 = 0
-
-        /// The number that stands for several pages.
-        static let several = UInt64.max
     }
 
     /// Where translated code looks targets up.
@@ -79,17 +69,19 @@ struct Block {
     /// Open-addressed hash table of block indices + 1.
     private let table: UnsafeMutablePointer<UInt32>
     private let lookups: UnsafeMutablePointer<Lookup>
-    /// By the low bits of a virtual page's number: the page of that kind with code that was last
-    /// remembered.
-    private let pages: UnsafeMutablePointer<CodePage>
+    /// By half of the address space and the low bits of a virtual page's number: the generation in
+    /// which code of such a page was last remembered.
+    private let pages: UnsafeMutablePointer<UInt64>
     private var opCount = 0
     private var blockCount = 0
     /// The blocks that touch a frame.
     private var framesWithCode: [UInt64: [UInt32]] = [:]
-    /// Part of every front entry's tag; the low 4 bits are left for the context.
-    private(set) var generation: UInt64 = 32
-    /// The same for code in global pages: below `generation`, and raised with it where those go too.
-    private(set) var globalGeneration: UInt64 = 16
+    /// Part of every front entry's tag, one for each half of the address space; the low 4 bits are
+    /// left for the context. No number is used twice.
+    private let generations: UnsafeMutablePointer<UInt64>
+    private var lastGeneration: UInt64 = 16
+    /// Code in the upper half was remembered by a translation that is not global.
+    private var hasLocalUpperHalf = false
 
     /// - Parameter processors: how many of the machine have a cache like this.
     init(memory: MachineMemory, processors: Int, jumps: JumpTable) {
@@ -106,8 +98,10 @@ struct Block {
         unsafe table.initialize(repeating: 0, count: tableSize)
         unsafe lookups = .allocate(capacity: Self.lookupCount)
         unsafe lookups.initialize(repeating: Lookup(), count: Self.lookupCount)
-        unsafe pages = .allocate(capacity: Self.pageCount)
-        unsafe pages.initialize(repeating: CodePage(), count: Self.pageCount)
+        unsafe pages = .allocate(capacity: 2 * Self.pageCount)
+        unsafe pages.initialize(repeating: 0, count: 2 * Self.pageCount)
+        unsafe generations = .allocate(capacity: 2)
+        unsafe generations.initialize(repeating: lastGeneration, count: 2)
     }
 
     deinit {
@@ -117,6 +111,7 @@ struct Block {
         unsafe table.deallocate()
         unsafe lookups.deallocate()
         unsafe pages.deallocate()
+        unsafe generations.deallocate()
     }
 
     // MARK: By virtual RIP
@@ -133,65 +128,65 @@ struct Block {
     @inline(__always)
     func lookup(_ rip: UInt64, _ context: UInt64) -> UInt {
         let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
-        if unsafe entry.pointee.rip == rip {
-            let tag = unsafe entry.pointee.generation
-            if tag == generation | context || tag == globalGeneration | context {
-                let block = unsafe entry.pointee.block
-                // It may have been dropped since.
-                return BlockRef(block).key == .max ? 0 : block
-            }
+        if unsafe entry.pointee.rip == rip,
+            unsafe entry.pointee.generation == generation(rip) | context
+        {
+            let block = unsafe entry.pointee.block
+            // It may have been dropped since.
+            return BlockRef(block).key == .max ? 0 : block
         }
         return 0
     }
 
-    /// Whether the block at linear address `rip`, which was looked up just now, is in global pages.
-    @inline(__always)
-    func isGlobal(_ rip: UInt64) -> Bool {
-        let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
-        return unsafe entry.pointee.rip == rip
-            && entry.pointee.generation & ~15 == globalGeneration
-    }
-
+    /// - Parameter isGlobal: the translations by which it was found are.
     func remember(_ rip: UInt64, _ context: UInt64, _ block: UInt, isGlobal: Bool) {
         let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
         unsafe entry.pointee.rip = rip
-        unsafe entry.pointee.generation = (isGlobal ? globalGeneration : generation) | context
+        unsafe entry.pointee.generation = generation(rip) | context
         unsafe entry.pointee.block = block
-        note(page: rip >> 12)
-        if BlockRef(block).secondFrame != .max { note(page: (rip &+ pageSize) >> 12) }
-    }
-
-    private func note(page number: UInt64) {
-        let page = unsafe pages + slot(page: number)
-        if unsafe page.pointee.generation <= globalGeneration {
-            unsafe page.pointee.number = number
-        } else if unsafe page.pointee.number != number {
-            unsafe page.pointee.number = CodePage.several
+        if !isGlobal && rip >> 63 != 0 { hasLocalUpperHalf = true }
+        unsafe pages[page(rip)] = generation(rip)
+        if BlockRef(block).secondFrame != .max {
+            let next = rip &+ pageSize
+            unsafe pages[page(next)] = generation(next)
         }
-        unsafe page.pointee.generation = generation
     }
 
-    private func slot(page number: UInt64) -> Int {
-        Int(truncatingIfNeeded: number) & (Self.pageCount - 1)
+    @inline(__always)
+    private func generation(_ rip: UInt64) -> UInt64 {
+        unsafe generations[Int(truncatingIfNeeded: rip >> 63)]
     }
 
-    /// Forgets what is at which virtual address, or at which that is not in a global page.
-    func flushLookups(keepingGlobals: Bool = false) {
-        generation &+= 16
-        if !keepingGlobals {
-            globalGeneration = generation
-            generation &+= 16
-        }
-        jumps.empty(keepingGlobals: keepingGlobals)
+    private func page(_ rip: UInt64) -> Int {
+        Int(truncatingIfNeeded: rip >> 12) & (Self.pageCount - 1)
+            + Int(truncatingIfNeeded: rip >> 63) * Self.pageCount
+    }
+
+    private func renew(_ half: Int) {
+        lastGeneration &+= 16
+        unsafe generations[half] = lastGeneration
+    }
+
+    /// Forgets what is at which virtual address.
+    func flushLookups() {
+        renew(0)
+        renew(1)
+        hasLocalUpperHalf = false
+        jumps.empty()
+    }
+
+    /// Forgets all that was found by translations that are not global. These are all of the lower
+    /// half and, with the kernels that there are, none of the upper one.
+    func flushLocalLookups() {
+        if hasLocalUpperHalf { return flushLookups() }
+        renew(0)
+        jumps.emptyLowerHalf()
     }
 
     /// Forgets what is in the page at a virtual address: all, if any of it may be remembered.
     /// - Returns: whether it did.
     func flushLookups(ofPage address: UInt64) -> Bool {
-        let page = unsafe pages[slot(page: address >> 12)]
-        guard page.generation > globalGeneration,
-            page.number == address >> 12 || page.number == CodePage.several
-        else { return false }
+        guard unsafe pages[page(address)] == generation(address) else { return false }
         flushLookups()
         return true
     }

@@ -93,7 +93,7 @@ struct MemoryOperand {
 @safe struct InstructionDecoder {
     private var decoder = ZydisDecoder()
 
-    init(_ mode: CodeMode) {
+    init(_ mode: CodeMode, _ model: ProcessorModel) {
         switch mode {
         case .real16, .virtual8086:
             unsafe ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16)
@@ -106,12 +106,19 @@ struct MemoryOperand {
         case .long64:
             unsafe ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)
         }
-        // What no model offers decodes as processors without it decode it: as NOPs, BSF and BSR.
+        // What the model does not offer decodes as processors without it decode it: as NOPs, BSF
+        // and BSR.
         for absent in [
-            ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT,
-            ZYDIS_DECODER_MODE_TZCNT, ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE,
+            ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_WBNOINVD,
+            ZYDIS_DECODER_MODE_CLDEMOTE,
         ] {
             unsafe ZydisDecoderEnableMode(&decoder, absent, 0)
+        }
+        if !model.has(.lzcnt) {
+            unsafe ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_LZCNT, 0)
+        }
+        if !model.has(.bmi1) {
+            unsafe ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_TZCNT, 0)
         }
     }
 

@@ -161,6 +161,9 @@ enum IntegerSelection {
             ZYDIS_MNEMONIC_MFENCE, ZYDIS_MNEMONIC_SFENCE:
             return Miscellaneous.nothing
         case ZYDIS_MNEMONIC_CLFLUSH: return Miscellaneous.touch
+        case ZYDIS_MNEMONIC_CLFLUSHOPT where processor.model.has(.clflushopt),
+            ZYDIS_MNEMONIC_CLWB where processor.model.has(.clwb):
+            return Miscellaneous.touch
         case ZYDIS_MNEMONIC_CLC: return coded(0, &op, Miscellaneous.carry)
         case ZYDIS_MNEMONIC_STC: return coded(1, &op, Miscellaneous.carry)
         case ZYDIS_MNEMONIC_CMC: return coded(2, &op, Miscellaneous.carry)
@@ -201,7 +204,7 @@ enum IntegerSelection {
             op.width = bytes
             return { sized(ConditionalMove.self, $0, $1) }
         }
-        return nil
+        return BitManipulation.select(i, &op, mode, processor.model)
     }
 
     private static func coded(_ code: UInt16, _ op: inout Op, _ handler: Handler) -> Handler {

@@ -1,3 +1,4 @@
+import CZydis
 import MachineMemory
 import X86
 
@@ -30,14 +31,15 @@ extension Processor {
         if known != 0 {
             let block = BlockRef(known)
             if block.secondFrame == .max {
-                if !observesUses {
-                    blocks.remember(linear, context, known, isGlobal: isGlobal)
-                }
+                if !observesUses { blocks.remember(linear, context, known, isGlobal: isGlobal) }
                 return block
             }
             guard let second = translate(nextPage(linear, mode), kind) else { return nil }
             if second >> 12 == block.secondFrame {
-                if !observesUses { blocks.remember(linear, context, known, isGlobal: false) }
+                if !observesUses {
+                    blocks.remember(
+                        linear, context, known, isGlobal: isGlobal && lastIsGlobal)
+                }
                 return block
             }
             // The second page is another one now: decode anew.
@@ -46,6 +48,7 @@ extension Processor {
         if !blocks.hasRoom || vector.isFull || blocks.translations?.hasRoom == false {
             blocks.removeAll()
             vector.flush()
+            core.state.shadowedOp = 0
         }
         return decode(linear, machine, mode, kind, isGlobal: isGlobal)
     }
@@ -65,22 +68,26 @@ extension Processor {
             _ = core.invalidOpcode()
             return nil
         }
+        var isGlobal = isGlobal
         let start = Int(machine & 0xfff)
         let inPage = Int(pageSize) - start
         guard let page = memory.read(at: MachineAddress(machine), count: inPage) else {
             _ = core.invalidOpcode()
             return nil
         }
-        var decoder = InstructionDecoder(mode)
+        var decoder = InstructionDecoder(mode, model)
         var ops: [Op] = []
         ops.reserveCapacity(BlockCache.maximumOps)
         var offset = 0
         var secondFrame: UInt64?
+        var followsSTI = false
         decoding: while ops.count < BlockCache.maximumOps && offset < inPage {
             let end = min(offset + 15, inPage)
             switch decoder.decode(page.span.extracting(offset..<end)) {
             case .instruction(let instruction):
                 offset += Int(instruction.length)
+                if followsSTI { ops[ops.count - 1].code = FlagInstructions.hasFollower }
+                followsSTI = instruction.mnemonic == ZYDIS_MNEMONIC_STI
                 ops.append(makeOp(instruction, mode, nextOffset: start + offset))
                 if endsBlock(instruction) { break decoding }
             case .tooLong:
@@ -101,6 +108,7 @@ extension Processor {
                 // The instruction runs into the next page: a block of its own.
                 if !ops.isEmpty { break decoding }
                 guard let second = translate(nextPage(linear, mode), kind) else { return nil }
+                isGlobal = isGlobal && lastIsGlobal
                 guard let more = memory.read(at: MachineAddress(second), count: 15) else {
                     _ = core.invalidOpcode()
                     return nil
@@ -126,7 +134,7 @@ extension Processor {
         if !observesUses {
             blocks.remember(
                 linear, BlockCache.context(mode, user: kind.contains(.user)), block,
-                isGlobal: isGlobal && secondFrame == nil)
+                isGlobal: isGlobal)
         }
         return BlockRef(block)
     }

@@ -21,6 +21,7 @@ extension Processor {
             if let exit = deliverPending() { return exit }
             if control.completesProtectedWrites { return endCompletion() }
         }
+        core.state.shadowedOp = 0
         stirCaches()
         let translations = blocks.translations
         var standstills = 0
@@ -35,13 +36,7 @@ extension Processor {
             }
             let budget = limit &- core.state.retired
             let status: Status
-            if core.state.interruptShadow || core.debugActive || core.state.isObserved
-                || control.completesProtectedWrites
-            {
-                if core.state.interruptShadow, let translations {
-                    // So that code behind an STI is known where the STI comes again.
-                    _ = translated(block, translations)
-                }
+            if isSurrounded {
                 status = runOne(block)
             } else if let translations, count <= budget, count == block.count,
                 let far = translated(block, translations)
@@ -51,6 +46,9 @@ extension Processor {
                 status = execute(block, count: min(count, budget))
             }
             let isDone = status == .next || status == .jump
+            // What comes between two iterations finds RF set: the instruction's breakpoint was met
+            // before the first (SDM Vol. 3B §17.3.1.1).
+            if status == .again { core.state.systemFlags |= RFLAGS.resume }
             if isDone, core.state.pending == .none, !control.completesProtectedWrites { continue }
             if let exit = finish() { return exit }
             if control.completesProtectedWrites { return endCompletion() }
@@ -98,6 +96,7 @@ extension Processor {
         case Status.jump.rawValue: break
         default:
             core.state.rip = core.currentRIP(last)
+            core.restoreShadow()
             executed &-= 1
             if core.state.pendingNonCanonical { refineNonCanonical(last) }
         }
@@ -109,12 +108,12 @@ extension Processor {
     private func runOne(_ block: BlockRef) -> Status {
         let shadow = core.state.interruptShadow
         core.state.interruptShadow = false
-        if core.state.isObserved { instructionObserver?(self) }
+        if core.state.isObserved { tellInstructionObserver() }
         if core.debugActive, checkInstructionBreakpoints(core) { return .fault }
         let wasStepping = beginDebugStep(core)
         let status = execute(block, count: 1)
         if status == .next || status == .jump {
-            endDebugStep(core, wasStepping)
+            endDebugStep(core, wasStepping, isBranch: status == .jump)
         } else if status == .again, core.state.pending == .none {
             // Between two iterations of a REP.
             if core.state.debugConditions != 0 { _ = checkInstructionBreakpoints(core) }
@@ -127,10 +126,18 @@ extension Processor {
         return status
     }
 
+    /// A function of its own, so that the check for exclusive access to the observer is made here
+    /// and not at each entry.
+    @inline(never)
+    private func tellInstructionObserver() { instructionObserver?(self) }
+
     /// Whether an interrupt or NMI is due that only a shadow can be holding back.
     var hasDeliverableInterrupt: Bool {
         interruptRequested && interruptsEnabled || nmiRequested && !core.state.nmiBlocked
     }
+
+    /// Whether an interrupt or NMI is requested, be it allowed or not.
+    var hasWaitingInterrupt: Bool { interruptRequested || nmiRequested }
 
     /// What an instruction left to be done.
     private func finish() -> Exit? {
@@ -144,13 +151,21 @@ extension Processor {
     /// Everything that is looked at between two instructions.
     @inline(__always)
     private func betweenInstructions(_ limit: UInt64) -> Exit? {
-        let core = core
-        if !stopRequested && core.state.retired < limit && !core.state.isHalted
-            && !nmiRequested && !interruptRequested
-        {
-            return nil
-        }
-        return attend(limit)
+        isUndisturbed(limit) ? nil : attend(limit)
+    }
+
+    /// Whether there is nothing to look at between two instructions.
+    @inline(__always)
+    func isUndisturbed(_ limit: UInt64) -> Bool {
+        !stopRequested && core.state.retired < limit && !core.state.isHalted && !nmiRequested
+            && !interruptRequested
+    }
+
+    /// Whether instructions run one at a time, with something before and after each.
+    @inline(__always)
+    var isSurrounded: Bool {
+        core.state.interruptShadow || core.debugActive || core.state.isObserved
+            || control.completesProtectedWrites
     }
 
     @inline(never)

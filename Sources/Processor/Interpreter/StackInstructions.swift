@@ -94,7 +94,7 @@ enum StackFrame {
                     pushWord(core, op.width, value)
                 else {
                     core[.rsp] = oldStack
-                    return .fault
+                    return failed(core)
                 }
                 index += 1
             }

@@ -30,10 +30,13 @@ package struct ObservedTranslation: Equatable, Sendable {
     package var isExecuteDisabled: Bool
     package var isDirty: Bool
     package var isGlobal: Bool
+    /// The leaf's protection key.
+    package var key: UInt8
 
     package init(
         address: UInt64, access: AccessKind, base: UInt64, shift: UInt64, isWritable: Bool,
-        isUser: Bool, isExecuteDisabled: Bool, isDirty: Bool, isGlobal: Bool
+        isUser: Bool, isExecuteDisabled: Bool, isDirty: Bool, isGlobal: Bool,
+        key: UInt8 = 0
     ) {
         self.address = address
         self.access = access
@@ -44,6 +47,7 @@ package struct ObservedTranslation: Equatable, Sendable {
         self.isExecuteDisabled = isExecuteDisabled
         self.isDirty = isDirty
         self.isGlobal = isGlobal
+        self.key = key
     }
 }
 
@@ -75,7 +79,7 @@ extension Processor {
                 isUser: translation.has(TranslationBits.user),
                 isExecuteDisabled: translation.has(TranslationBits.executeDisable),
                 isDirty: translation.has(TranslationBits.dirty),
-                isGlobal: translation.has(TranslationBits.global)),
+                isGlobal: translation.has(TranslationBits.global), key: translation.key),
             isUse: isUse, by: self)
     }
 

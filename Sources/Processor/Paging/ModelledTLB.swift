@@ -21,6 +21,14 @@ final class ModelledTLB {
     private var hasLarge = false
     /// Whether it may hold parts of guest pages that are larger.
     private var hasParts = false
+    /// A bit for each 2^42 bytes of the address space, by number modulo 64, in which global
+    /// translations were cached, and others.
+    private var globalRegions: UInt64 = 0
+    private var otherRegions: UInt64 = 0
+
+    /// Whether one address may have a global translation and one of another PCID's own; which is
+    /// found first then depends on the PCID.
+    var mayShadowGlobals: Bool { globalRegions & otherRegions != 0 }
 
     init(_ geometry: Geometry = Geometry()) {
         small = SetAssociativeArray(sets: geometry.smallSets, ways: geometry.smallWays)
@@ -40,6 +48,12 @@ final class ModelledTLB {
     /// - Returns: what had to go for it, if anything.
     func insert(_ address: UInt64, pcid: UInt16, _ translation: Translation) -> CachedPage? {
         if translation.isPart { hasParts = true }
+        let region = UInt64(1) << (address >> 42 & 63)
+        if translation.has(TranslationBits.global) {
+            globalRegions |= region
+        } else {
+            otherRegions |= region
+        }
         let key = address >> translation.level.shift
         if translation.level == .table { return small.insert(key, pcid, translation) }
         // A smaller one, which did not permit the access, would go on to be found first.
@@ -75,6 +89,8 @@ final class ModelledTLB {
         if scope == .everything {
             hasLarge = false
             hasParts = false
+            globalRegions = 0
+            otherRegions = 0
         }
     }
 

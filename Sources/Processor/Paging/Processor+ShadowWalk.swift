@@ -18,26 +18,28 @@ extension Processor {
         // R/W and U/S are granted where all entries have them; XD applies where one has it.
         var common = UInt64.max
         var any: UInt64 = 0
-        var level = top == .pml5 ? top : .pml4
+        var shift: UInt64 = top == .pml5 ? 48 : 39
         var references: UInt64 = 0
         while true {
-            let slot = table &+ (address &>> level.shift & 511) &<< 3
+            let slot = table &+ (address &>> shift & 511) &<< 3
             guard slot < memory.arenaBytes,
                 unsafe memory.frameFlags[Int(slot >> 12)] & FrameFlags.memory != 0
             else { return walk(address, kind, from: nil) }
             let entry = PagingEntry(unsafe (memory.base + Int(slot)).load(as: UInt64.self))
             references &+= 1
             guard entry.isPresent else { break }
-            guard entry.isAccessed, level == .table || !entry.isLarge || level < .pml4 else {
+            guard entry.isAccessed, shift < 39 || !entry.isLarge else {
                 return walk(address, kind, from: nil)
             }
             common &= entry.rawValue
             any |= entry.rawValue
-            if level != .table && !entry.isLarge {
+            if shift != 12 && !entry.isLarge {
                 table = entry.addressField
-                level = level.below ?? .table
+                shift &-= 9
                 continue
             }
+            let level: PageLevel =
+                shift == 12 ? .table : shift == 21 ? .directory : .directoryPointer
             let offset = level.entrySpan &- 1
             // Bit 12 is PAT; the bits from there to the page's size are reserved.
             guard entry.addressField & offset & ~0x1fff == 0 else {
@@ -46,7 +48,10 @@ extension Processor {
             let writable = common & PagingEntry.writableBit != 0
             let user = common & PagingEntry.userBit != 0
             let executeDisable = any & PagingEntry.executeDisableBit != 0
-            guard grants(kind, user: user, writable: writable, executeDisable: executeDisable),
+            guard
+                grants(
+                    kind, user: user, writable: writable, executeDisable: executeDisable,
+                    key: entry.key),
                 !kind.contains(.write) || entry.isDirty
                     || entry.isTraced && control.completesProtectedWrites
             else { break }
@@ -56,7 +61,7 @@ extension Processor {
             if user { bits |= TranslationBits.user }
             if executeDisable { bits |= TranslationBits.executeDisable }
             return Translation(
-                base: entry.addressField & ~offset, level: level, bits: bits)
+                base: entry.addressField & ~offset, level: level, bits: bits, key: entry.key)
         }
         statistics.walkReferences &+= references
         return failedInShadow(address, kind)

@@ -54,16 +54,29 @@ extension Processor {
         return grants(
             kind, user: translation.has(TranslationBits.user),
             writable: translation.has(TranslationBits.writable),
-            executeDisable: translation.has(TranslationBits.executeDisable))
+            executeDisable: translation.has(TranslationBits.executeDisable), key: translation.key)
     }
 
-    /// The access rights of SDM Vol. 3A §4.6.1, for the combined bits of all levels.
-    func grants(_ kind: AccessKind, user: Bool, writable: Bool, executeDisable: Bool) -> Bool {
+    /// Whether the protection key of a page that is a user page at all levels denies the access
+    /// (SDM Vol. 3A §4.6.2).
+    @inline(__always)
+    func keyDenies(_ kind: AccessKind, key: UInt8) -> Bool {
+        if core.state.cr4 & CR4.protectionKeyEnable == 0 || !core.isLongModeActive { return false }
+        return KeyRights(rawValue: core.state.keyRights).denies(
+            kind, key: key, writeProtect: core.state.cr0 & CR0.writeProtect != 0)
+    }
+
+    /// The access rights of SDM Vol. 3A §4.6, for the combined bits of all levels and the leaf's
+    /// protection key.
+    func grants(
+        _ kind: AccessKind, user: Bool, writable: Bool, executeDisable: Bool, key: UInt8
+    ) -> Bool {
         let cr4 = core.state.cr4
         if core.state.cr0 & CR0.paging == 0 {
             // The hypervisor's identity map: the guest has no paging, so no rights either.
             return true
         }
+        if user && keyDenies(kind, key: key) { return false }
         if kind.contains(.user) {
             if !user { return false }
             if kind.contains(.write) && !writable { return false }

@@ -113,8 +113,14 @@ extension Processor {
                         kind.contains(.speculative)
                             || grants(
                                 kind, user: position.isUser, writable: position.isWritable,
-                                executeDisable: position.isExecuteDisabled)
-                    else { return failed(address, kind, tables, present: true, reserved: false) }
+                                executeDisable: position.isExecuteDisabled,
+                                key: tables.rules.key(entry))
+                    else {
+                        return failed(
+                            address, kind, tables, present: true, reserved: false,
+                            byKey: position.isUser
+                                && keyDenies(kind, key: tables.rules.key(entry)))
+                    }
                     if kind.contains(.write) && !entry.isDirty {
                         // The hypervisor is told of the first write (see PagingScheme.shadow).
                         if !tables.isShadow {
@@ -185,7 +191,7 @@ extension Processor {
         if position.isExecuteDisabled { bits |= TranslationBits.executeDisable }
         var found = Translation(
             base: tables.rules.leafBase(leaf, at: position.level), level: position.level,
-            bits: bits)
+            bits: bits, key: tables.rules.key(leaf))
         if tables.rules.form == .twoLevel && position.level == .directory {
             // 4 MiB: cached as the half of 2 MiB that was used.
             found.base |= address & PageLevel.directory.entrySpan
@@ -300,7 +306,7 @@ extension Processor {
 
     private func failed(
         _ address: UInt64, _ kind: AccessKind, _ tables: WalkedTables, present: Bool,
-        reserved: Bool
+        reserved: Bool, byKey: Bool = false
     ) -> Translation? {
         if tables.isShadow { return failedInShadow(address, kind) }
         if kind.contains(.silent) { return nil }
@@ -308,6 +314,7 @@ extension Processor {
         var error: PageFaultError = []
         if present { error.insert(.present) }
         if reserved { error.insert(.reserved) }
+        if byKey { error.insert(.protectionKey) }
         if kind.contains(.write) { error.insert(.write) }
         if kind.contains(.user) { error.insert(.user) }
         if kind.contains(.fetch),

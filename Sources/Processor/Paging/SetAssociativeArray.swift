@@ -8,7 +8,7 @@ import X86
         var key: UInt64 = .max
         var pcid: UInt16 = 0
         var translation = Translation(base: 0, level: .table, bits: 0)
-        /// The value of `epochs` for the entry's kind when it was made.
+        /// The value of `epoch(of:)` for the entry's kind when it was made.
         var epoch: UInt32 = 0
     }
 
@@ -21,6 +21,10 @@ import X86
     /// Raised to drop all non-global entries, or all, at once.
     private var epoch: UInt32 = 1
     private var globalEpoch: UInt32 = 1
+    /// One for each of the 4096 PCIDs: raised to drop its non-global entries, so that a load of
+    /// CR3 does not look at every entry. Added to `epoch`: neither ever falls, so the sum is what it
+    /// was only while both are.
+    private let pcidEpochs: UnsafeMutablePointer<UInt32>
 
     init(sets: Int, ways: Int) {
         self.ways = ways
@@ -30,16 +34,26 @@ import X86
         unsafe entries.initialize(repeating: Entry(), count: count)
         unsafe next = .allocate(capacity: sets)
         unsafe next.initialize(repeating: 0, count: sets)
+        unsafe pcidEpochs = .allocate(capacity: 4096)
+        unsafe pcidEpochs.initialize(repeating: 0, count: 4096)
     }
 
     deinit {
         unsafe entries.deallocate()
         unsafe next.deallocate()
+        unsafe pcidEpochs.deallocate()
     }
 
     @inline(__always)
     private func isValid(_ entry: Entry) -> Bool {
-        entry.epoch == (entry.translation.has(TranslationBits.global) ? globalEpoch : epoch)
+        entry.epoch == epoch(of: entry.translation, entry.pcid)
+    }
+
+    /// What an entry for a translation has to be of, to be valid.
+    @inline(__always)
+    private func epoch(of translation: Translation, _ pcid: UInt16) -> UInt32 {
+        translation.has(TranslationBits.global)
+            ? globalEpoch : epoch &+ (unsafe pcidEpochs[Int(pcid & 4095)])
     }
 
     @inline(__always)
@@ -64,9 +78,8 @@ import X86
 
     /// - Returns: what had to go for it, if anything.
     func insert(_ key: UInt64, _ pcid: UInt16, _ translation: Translation) -> CachedPage? {
-        let global = translation.has(TranslationBits.global)
         let entry = Entry(
-            key: key, pcid: pcid, translation: translation, epoch: global ? globalEpoch : epoch)
+            key: key, pcid: pcid, translation: translation, epoch: epoch(of: translation, pcid))
         if let index = find(key, pcid, translation.level) {
             let old = unsafe entries[index]
             unsafe entries[index] = entry
@@ -127,13 +140,15 @@ import X86
 
     func invalidateAll(_ scope: CacheScope) {
         if scope.globals == .all { globalEpoch &+= 1 }
-        if scope.pcid == nil {
+        guard let pcid = scope.pcid else {
             epoch &+= 1
             return
         }
+        unsafe pcidEpochs[Int(pcid & 4095)] &+= 1
+        guard scope.globals == .ofPCID else { return }
         for index in 0..<count {
             let entry = unsafe entries[index]
-            if scope.covers(entry.pcid, isGlobal: entry.translation.has(TranslationBits.global)) {
+            if entry.pcid == pcid, entry.translation.has(TranslationBits.global) {
                 unsafe entries[index].key = .max
             }
         }

@@ -30,9 +30,11 @@ import X86
     static let writeTags = 8 * entriesPerBank
     static let addends = 16 * entriesPerBank
     static let bankBytes = 24 * entriesPerBank
-    /// The memory that it takes: the banks, and behind them a bit for each entry that was filled, and
-    /// one for each that was filled from a global translation.
-    static let byteCount = bankCount * bankBytes + 2 * bankCount * entriesPerBank / 8
+    /// Words of a bit for each entry.
+    private static let words = bankCount * entriesPerBank / 64
+    /// The memory that it takes: the banks, and behind them a bit for each entry that was filled,
+    /// and one for each that is not global.
+    static let byteCount = bankCount * bankBytes + 2 * 8 * words
 
     private let raw: UnsafeMutableRawPointer
 
@@ -99,12 +101,10 @@ import X86
         let number = unsafe (bank &- UInt(bitPattern: raw)) / UInt(Self.bankBytes)
         let bit = number &* UInt(Self.entriesPerBank) &+ Self.index(page)
         let mask = UInt64(1) << UInt64(bit & 63)
-        unsafe filled[Int(bit >> 6)] |= mask
-        if isGlobal {
-            unsafe globals[Int(bit >> 6)] |= mask
-        } else {
-            unsafe globals[Int(bit >> 6)] &= ~mask
-        }
+        let word = Int(bit >> 6)
+        unsafe filled[word] |= mask
+        let others = unsafe filled[Self.words + word] & ~mask
+        unsafe filled[Self.words + word] = isGlobal ? others : others | mask
     }
 
     /// Drops the entries of the page at `address` in every bank.
@@ -137,15 +137,28 @@ import X86
         }
     }
 
-    /// Drops everything, or everything but what is from global translations, in time for what goes.
-    func empty(keepingGlobals: Bool = false) {
-        forEachFilled(keepingGlobals: keepingGlobals) { entry, index in
+    /// Drops everything, in time for what there is.
+    func empty() {
+        forEachFilled { entry, index in
             let invalid = Self.invalidTag(index << 12)
             entry.readTag = invalid
             entry.writeTag = invalid
         }
-        for word in 0..<Self.bankCount * Self.entriesPerBank / 64 {
-            unsafe filled[word] &= keepingGlobals ? globals[word] : 0
+        for word in 0..<2 * Self.words { unsafe filled[word] = 0 }
+    }
+
+    /// Drops everything but global pages.
+    func emptyLocal() {
+        for word in 0..<Self.words {
+            let local = unsafe filled[Self.words + word]
+            if local == 0 { continue }
+            forEach(local, word) { entry, index in
+                let invalid = Self.invalidTag(index << 12)
+                entry.readTag = invalid
+                entry.writeTag = invalid
+            }
+            unsafe filled[word] &= ~local
+            unsafe filled[Self.words + word] = 0
         }
     }
 
@@ -165,23 +178,20 @@ import X86
         unsafe (raw + Self.bankCount * Self.bankBytes).assumingMemoryBound(to: UInt64.self)
     }
 
-    private var globals: UnsafeMutablePointer<UInt64> {
-        unsafe filled + Self.bankCount * Self.entriesPerBank / 64
+    @inline(__always)
+    private func forEachFilled(_ body: (Entry, UInt64) -> Void) {
+        for word in 0..<Self.words { forEach(unsafe filled[word], word, body) }
     }
 
+    /// The entries whose bits are set in a word of their bits.
     @inline(__always)
-    private func forEachFilled(
-        keepingGlobals: Bool = false, _ body: (Entry, UInt64) -> Void
-    ) {
-        for word in 0..<Self.bankCount * Self.entriesPerBank / 64 {
-            var bits = unsafe filled[word]
-            if keepingGlobals { bits &= unsafe ~globals[word] }
-            while bits != 0 {
-                let number = word * 64 + bits.trailingZeroBitCount
-                let index = number % Self.entriesPerBank
-                body(Entry(bank(number / Self.entriesPerBank), UInt(index)), UInt64(index))
-                bits &= bits &- 1
-            }
+    private func forEach(_ bits: UInt64, _ word: Int, _ body: (Entry, UInt64) -> Void) {
+        var bits = bits
+        while bits != 0 {
+            let number = word * 64 + bits.trailingZeroBitCount
+            let index = number % Self.entriesPerBank
+            body(Entry(bank(number / Self.entriesPerBank), UInt(index)), UInt64(index))
+            bits &= bits &- 1
         }
     }
 }

@@ -11,12 +11,15 @@ struct Translation: Equatable {
     /// The size of the guest's page, log₂ of bytes; more than `level.shift` where this is a part of
     /// it. INVLPG ends all parts of a page, and so has to know.
     var pageShift: UInt8
+    /// The protection key.
+    var key: UInt8
 
     @inline(__always)
-    init(base: UInt64, level: PageLevel, bits: UInt8) {
+    init(base: UInt64, level: PageLevel, bits: UInt8, key: UInt8 = 0) {
         self.base = base
         self.level = level
         self.bits = bits
+        self.key = key
         pageShift = UInt8(truncatingIfNeeded: level.shift)
     }
 

@@ -42,9 +42,9 @@ extension TranslationCaches {
 
     /// MOV to CR3, or a task switch that loads it: all of the new PCID (0 without CR4.PCIDE), but
     /// global translations. Nothing where bit 63 of the source asks for that; the engine's own
-    /// tables have no PCIDs, and are emptied whenever the root changes.
+    /// tables have no PCIDs, and keep nothing but global translations whenever the root changes.
     func rootLoaded(pcid: UInt16, flushes: Bool) {
-        guard flushes else { return emptySoftware(keepingGlobals: true) }
+        guard flushes else { return emptyLocalSoftware(isEmpty: false) }
         drop(CacheScope(pcid: pcid, globals: .none))
         if !hardware.errata.contains(.cr3KeepsStructures) {
             structures?.invalidateAll(pcid: pcid)

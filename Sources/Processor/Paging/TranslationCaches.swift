@@ -30,6 +30,8 @@ final class TranslationCaches {
     private var generator: SplitMix64
     private let evicts: Bool
     private let cachesParts: Bool
+    /// Whether the engine goes on using global translations when the root changes.
+    private let keepsGlobals: Bool
 
     /// - Parameter index: the processor's number, so that two evict different things.
     init(
@@ -42,7 +44,8 @@ final class TranslationCaches {
         cachesParts = hardware.fragments || hardware.errata.contains(.invlpgOnePart)
         self.core = core
         self.blocks = blocks
-        structures = hardware == Hardware() ? nil : StructureCache()
+        keepsGlobals = hardware == Hardware()
+        structures = keepsGlobals ? nil : StructureCache()
         keeper = hardware.replacement == .never ? KeepingTLB() : nil
         tlb = ModelledTLB()
         var seed: UInt64 = 0
@@ -86,13 +89,18 @@ final class TranslationCaches {
     /// Empties what the engine derives from the TLB: the software TLB and the lookups of blocks by
     /// virtual address. Nothing of the architecture is dropped. For changes of what the engine has
     /// worked into them: the mode's bits that bear on rights, and watched pages.
-    /// - Parameter keepingGlobals: what follows from global translations may stay: they do, and are
-    ///   found in every PCID.
-    func emptySoftware(keepingGlobals: Bool = false) {
-        // Where nothing is evicted, a translation of the PCID alone may come before a global one.
-        let keepsGlobals = keepingGlobals && keeper == nil
-        software.empty(keepingGlobals: keepsGlobals)
-        blocks.flushLookups(keepingGlobals: keepsGlobals)
+    func emptySoftware() {
+        software.empty()
+        blocks.flushLookups()
+        core.leaveBlock()
+    }
+
+    /// The same for what is not global, where the TLB keeps what is: a new root, or another PCID.
+    /// - Parameter isEmpty: nothing but global translations is left in the PCID.
+    func emptyLocalSoftware(isEmpty: Bool) {
+        guard keepsGlobals, isEmpty || !tlb.mayShadowGlobals else { return emptySoftware() }
+        software.emptyLocal()
+        blocks.flushLocalLookups()
         core.leaveBlock()
     }
 
@@ -114,7 +122,7 @@ final class TranslationCaches {
     /// Drops all of the TLB's translations in a scope.
     func drop(_ scope: CacheScope) {
         if let keeper { keeper.invalidateAll(scope) } else { tlb.invalidateAll(scope) }
-        emptySoftware(keepingGlobals: scope.globals == .none)
+        if scope.globals == .none { emptyLocalSoftware(isEmpty: true) } else { emptySoftware() }
     }
 
     // MARK: Random eviction

@@ -52,7 +52,7 @@ extension Core {
             | RFLAGS.virtualInterrupt | RFLAGS.virtualInterruptPending | RFLAGS.identification
         state.systemFlags = flags & mask
         selectBank()
-        leaveForOtherRights()
+        leaveBlock()
     }
 
     @inline(__always) var ioPrivilegeLevel: UInt8 {

@@ -129,16 +129,6 @@ import X86
     /// blocks may have changed.
     @inline(__always) func leaveBlock() { state.blockEnd = 0 }
 
-    /// Leaves the block since what follows runs with other rights, or in another mode, or with
-    /// interrupts allowed: translated code may go on with another translation
-    /// (`SharedCode.redirect`).
-    @inline(__always) func leaveForOtherRights() {
-        if state.blockEnd != 0 { state.blockEnd = Core.otherRights }
-    }
-
-    /// The value of `State.blockEnd` after that: no op's address is below it.
-    static let otherRights: UInt = 1
-
     // MARK: Events
 
     /// Makes the instruction fault with an exception.

@@ -97,6 +97,12 @@ enum OpPrefix {
     @inline(__always) var segment: SegmentRegister {
         SegmentRegister(rawValue: unsafe pointer.pointee.segment) ?? .ds
     }
+    /// Whether the handler does nothing.
+    var isNothing: Bool {
+        let handler = unsafe unsafeBitCast(pointer.pointee.handler, to: UInt.self)
+        let nothing = unsafe unsafeBitCast(Miscellaneous.nothing, to: UInt.self)
+        return handler == nothing
+    }
     /// Whether the handler only raises an exception, whatever the encoding.
     var isUndefined: Bool {
         let handler = unsafe unsafeBitCast(pointer.pointee.handler, to: UInt.self)

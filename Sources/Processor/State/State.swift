@@ -28,8 +28,7 @@ import X86
     // MARK: Control flow
     /// The next instruction's offset in the code segment; exact between blocks.
     var rip: UInt64 = 0
-    /// The block runs while the next op's address is below this; 0 leaves it after the instruction,
-    /// as does `Core.otherRights`.
+    /// The block runs while the next op's address is below this; 0 leaves it after the instruction.
     var blockEnd: UInt = 0
     /// Instructions retired before the running block.
     var retired: UInt64 = 0
@@ -54,9 +53,6 @@ import X86
     /// Zero while the guest's XMM registers and MXCSR are in the host's, and while the x87 ones are.
     var xmmAbsent: UInt64 = 1
     var x87Absent: UInt64 = 1
-    /// The retired count at which an interrupt shadow began that translated code went on in; `.max`
-    /// where it has not.
-    var shadowStart: UInt64 = .max
     /// What a call keeps while it pushes its return address.
     var callHost: UInt64 = 0
     var callTarget: UInt64 = 0
@@ -94,6 +90,8 @@ import X86
     var pointers = SIMD4<UInt64>()
     var efer: UInt64 = 0
     var xcr0: UInt64 = 1
+    /// PKRU.
+    var keyRights: UInt32 = 0
     var debugAddresses = InlineArray<4, UInt64>(repeating: 0)
     var dr6: UInt64 = 0xffff_0ff0
     var dr7: UInt64 = 0x400
@@ -102,6 +100,9 @@ import X86
     var mode = CodeMode.real16
     /// Instructions to run before an interrupt is recognised again: 1 after STI or a load of SS.
     var interruptShadow = false
+    /// The op that an STI made the shadow of which is before, in the same block: the shadow counts
+    /// only where the op leaves the block for the hypervisor before it retires.
+    var shadowedOp: UInt = 0
     /// A load of SS also holds back debug exceptions for one instruction.
     var debugShadow = false
     var nmiBlocked = false
@@ -128,6 +129,8 @@ import X86
     var tscAdjust: UInt64 = 0
     var miscEnable: UInt64 = 1
     var speculationControl: UInt64 = 0
+    /// IA32_DEBUGCTL.
+    var debugControl: UInt64 = 0
 
     // MARK: Events and debugging (System/)
     /// The event that is being delivered, kept while delivery needs the hypervisor.
@@ -160,6 +163,10 @@ struct TranslatedMasks {
     var count = UInt64(31)
     var wideCount = UInt64(63)
     var x87Exceptions = UInt64(X87Status.exceptions)
+    /// All of RFLAGS but one bit.
+    var allButInterruptEnable = ~RFLAGS.interruptEnable
+    var allButAlignmentCheck = ~RFLAGS.alignmentCheck
+    var allButResume = ~RFLAGS.resume
 }
 
 /// What an instruction left to be done instead of retiring.

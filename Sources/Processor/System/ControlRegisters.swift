@@ -212,6 +212,7 @@ enum ControlRegisters {
         if model.has(.xsave) { bits |= CR4.osXSAVE }
         if model.has(.smep) { bits |= CR4.supervisorExecutionPrevention }
         if model.has(.smap) { bits |= CR4.supervisorAccessPrevention }
+        if model.has(.pku) { bits |= CR4.protectionKeyEnable }
         return bits
     }
 
@@ -253,6 +254,9 @@ enum ControlRegisters {
         if changed & paging != 0 {
             processor.caches.rightsChanged()
             modeChanged(core, core.state.cr0, old, core.state.efer)
+        } else if changed & CR4.protectionKeyEnable != 0 {
+            // Keys are looked at in each access: nothing that anybody keeps depends on the bit.
+            processor.caches.rightsChanged()
         }
         core.leaveBlock()
         return .next
@@ -269,23 +273,31 @@ enum ControlRegisters {
         return .next
     }
 
+    /// XGETBV; register 1 is XCR0 without what is in its initial state.
     static let getExtended: Handler = {
         plain($0, $1) { core, _ in
             guard core.state.cr4 & CR4.osXSAVE != 0 else { return core.invalidOpcode() }
-            guard core[.rcx] & 0xffff_ffff == 0 else { return core.generalProtection() }
-            core[.rax] = core.state.xcr0 & 0xffff_ffff
-            core[.rdx] = core.state.xcr0 >> 32
+            let value: UInt64
+            switch core[.rcx] & 0xffff_ffff {
+            case 0: value = core.state.xcr0
+            case 1 where core.processor.model.has(.xgetbv1):
+                value = core.state.xcr0 & ExtendedSave.inUse(core)
+            default: return core.generalProtection()
+            }
+            core[.rax] = value & 0xffff_ffff
+            core[.rdx] = value >> 32
             return .next
         }
     }
 
-    /// XSETBV: x87 state always, SSE state if asked for.
+    /// XSETBV: x87 state always, the other components if asked for.
     static let setExtended: Handler = {
         plain($0, $1) { core, _ in
             guard core.state.cr4 & CR4.osXSAVE != 0 else { return core.invalidOpcode() }
             let value = core[.rax] & 0xffff_ffff | core[.rdx] << 32
-            guard core.state.cpl == 0, core[.rcx] & 0xffff_ffff == 0, value & 1 != 0,
-                value & ~3 == 0
+            guard core.state.cpl == 0, core[.rcx] & 0xffff_ffff == 0,
+                ExtendedState.canBeEnabled(value),
+                value & ~core.processor.model.extendedStateComponents == 0
             else { return core.generalProtection() }
             core.state.xcr0 = value
             core.leaveBlock()

@@ -18,7 +18,7 @@ extension Core {
             state.mode = code.has(Segment.big) ? .protected32 : .protected16
         }
         selectBank()
-        leaveForOtherRights()
+        leaveBlock()
     }
 
     /// Whether the processor is in virtual-8086 mode.

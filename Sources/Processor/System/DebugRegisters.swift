@@ -9,6 +9,8 @@ enum DebugControl {
     static let alwaysOne: UInt64 = 0x400
     static let generalDetect: UInt64 = 1 << 13
     static let writable: UInt64 = 0xffff_23ff
+    /// BTF of IA32_DEBUGCTL: TF traps after branches that were taken, alone (SDM Vol. 3B §17.4.1).
+    static let branchStep: UInt64 = 1 << 1
 }
 
 /// DR6 (SDM Vol. 3B §17.2.3).
@@ -113,6 +115,7 @@ extension Core {
     fileprivate func raiseDebug(_ conditions: UInt64) {
         state.dr6 = state.dr6 & ~DebugStatus.breakpoints | conditions
         state.debugConditions = 0
+        state.debugControl &= ~DebugControl.branchStep
         _ = raise(.debug)
     }
 }
@@ -153,10 +156,12 @@ extension Processor {
     /// To be called after a single instruction has retired: raises the debug trap that it caused.
     ///
     /// Where the instruction also exits, the trap is kept for the next entry.
-    func endDebugStep(_ core: Core, _ wasStepping: Bool) {
+    func endDebugStep(_ core: Core, _ wasStepping: Bool, isBranch: Bool) {
         if !core.state.resumeFlagLoaded { core.state.systemFlags &= ~RFLAGS.resume }
         if core.state.stepRule == .heldBack { return }
-        if wasStepping && core.state.stepRule == .byOldFlag {
+        if wasStepping && core.state.stepRule == .byOldFlag,
+            isBranch || core.state.debugControl & DebugControl.branchStep == 0
+        {
             core.state.debugConditions |= DebugStatus.singleStep
         }
         if core.state.debugConditions != 0 && core.state.pending == .none {
@@ -219,6 +224,8 @@ enum DebugRegisters {
         }
         if core.state.dr7 & DebugControl.generalDetect != 0 {
             core.state.dr6 |= DebugStatus.generalDetect
+            // A fault, unlike other debug exceptions that come before an instruction.
+            core.state.systemFlags |= RFLAGS.resume
             _ = core.raise(.debug)
             return nil
         }

@@ -13,17 +13,24 @@ enum FlagInstructions {
 
     /// STI: interrupts wait for one more instruction (SDM Vol. 2B, STI).
     static let setInterrupts: Handler = {
-        plain($0, $1) { core, _ in
+        plain($0, $1) { core, op in
             guard permitsInterruptFlag(core) else { return core.generalProtection() }
-            if core.state.systemFlags & RFLAGS.interruptEnable == 0 {
-                core.state.interruptShadow = true
-                core.state.shadowStart = .max
-            }
+            let changes = core.state.systemFlags & RFLAGS.interruptEnable == 0
             core.state.systemFlags |= RFLAGS.interruptEnable
-            core.leaveForOtherRights()
+            // Where nothing waits, and the next instruction follows in the block, nothing can come
+            // between the two: the shadow is that one's to find, should it exit.
+            if core.hasFollower(op), !core.processor.hasWaitingInterrupt {
+                core.state.shadowedOp = changes ? core.followingOp : 0
+                return .next
+            }
+            if changes { core.state.interruptShadow = true }
+            core.leaveBlock()
             return .next
         }
     }
+
+    /// `Op.code` of an STI that another instruction follows in its block.
+    static let hasFollower: UInt16 = 1
 
     private static func permitsInterruptFlag(_ core: Core) -> Bool {
         !core.isProtected || core.state.cpl <= core.ioPrivilegeLevel
@@ -75,7 +82,7 @@ enum FlagInstructions {
             if core.state.systemFlags != flags {
                 core.selectBank()
                 // Translated code asks one bank of the software TLB.
-                core.leaveForOtherRights()
+                core.leaveBlock()
             }
             return .next
         }
@@ -87,6 +94,26 @@ enum FlagInstructions {
             core.state.isHalted = true
             core.leaveBlock()
             return .next
+        }
+    }
+}
+
+extension Core {
+    /// Whether the op of an STI is followed by another one that is executed before anything is
+    /// looked at.
+    fileprivate func hasFollower(_ op: OpRef) -> Bool {
+        op.code == FlagInstructions.hasFollower
+            && state.blockEnd > followingOp
+    }
+
+    /// The address of the op behind the running one.
+    fileprivate var followingOp: UInt { state.currentOp &+ UInt(MemoryLayout<Op>.stride) }
+
+    /// An exit before an instruction leaves it in the shadow of the STI before it.
+    @inline(__always)
+    func restoreShadow() {
+        if state.currentOp == state.shadowedOp, state.pending == .faultExit {
+            state.interruptShadow = true
         }
     }
 }

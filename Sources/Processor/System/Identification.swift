@@ -14,7 +14,7 @@ enum Identification {
                 leaf: leaf, subleaf: subleaf,
                 context: CPUIDContext(
                     apicID: UInt32(truncatingIfNeeded: processor.index), cr4: core.state.cr4,
-                    isAPICEnabled: (apic ?? 0) & 0x800 != 0))
+                    isAPICEnabled: (apic ?? 0) & 0x800 != 0, xcr0: core.state.xcr0))
             core[.rax] = UInt64(result.eax)
             core[.rbx] = UInt64(result.ebx)
             core[.rcx] = UInt64(result.ecx)

@@ -18,10 +18,11 @@ enum InterruptReturn {
             } else {
                 status = toProtected(core, op.width)
             }
-            if status == .jump {
+            // IRET lets NMIs through again even where it faults (SDM Vol. 3C §27.2.3).
+            if status == .jump || core.state.pending == .exception {
                 core.state.nmiBlocked = false
-                core.state.resumeFlagLoaded = true
             }
+            if status == .jump { core.state.resumeFlagLoaded = true }
             return status
         }
     }

@@ -53,8 +53,10 @@ enum ModelSpecific {
         case MSR.sysenterESP: return core.state.sysenterESP
         case MSR.sysenterEIP: return core.state.sysenterEIP
         case MSR.miscEnable: return core.state.miscEnable
-        case MSR.debugControl: return 0
+        case MSR.debugControl: return core.state.debugControl
         case MSR.pat: return core.state.pat
+        // No supervisor state is saved.
+        case MSR.extendedSupervisorState: return model.has(.xsaves) ? 0 : nil
         case MSR.efer: return core.state.efer
         case MSR.star: return core.state.star
         case MSR.longSTAR: return core.state.longSTAR
@@ -103,9 +105,12 @@ enum ModelSpecific {
             guard isCanonical else { return false }
             core.state.sysenterEIP = value
         case MSR.miscEnable: core.state.miscEnable = value
-        // No branch tracing, no stepping on branches.
-        case MSR.debugControl: return value == 0
+        // No tracing of branches.
+        case MSR.debugControl:
+            guard value & ~DebugControl.branchStep == 0 else { return false }
+            core.state.debugControl = value
         case MSR.pat: return setPageAttributes(core, value)
+        case MSR.extendedSupervisorState: return model.has(.xsaves) && value == 0
         case MSR.efer: return setEFER(core, value)
         case MSR.star: core.state.star = value
         case MSR.longSTAR:

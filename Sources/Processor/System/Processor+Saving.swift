@@ -27,7 +27,7 @@ extension Processor {
             core.state.systemCallFlagMask, core.state.kernelGSBase, core.state.sysenterCS,
             core.state.sysenterESP, core.state.sysenterEIP, core.state.pat, core.state.tscAux,
             core.state.tscOffset, core.state.tscAdjust, core.state.miscEnable,
-            core.state.speculationControl, core.state.randomState,
+            core.state.speculationControl, core.state.debugControl, core.state.randomState,
         ] {
             writer.put(value)
         }
@@ -42,6 +42,7 @@ extension Processor {
         writer.put(core.state.cr4)
         writer.put(core.state.efer)
         writer.put(core.state.xcr0)
+        writer.put(core.state.keyRights)
         for number in 0..<4 { writer.put(core.state.pointers[number]) }
         for number in 0..<4 { writer.put(core.state.debugAddresses[number]) }
         writer.put(core.state.dr6)
@@ -144,8 +145,10 @@ extension Processor {
             ControlRegisters.exist(
                 cr0: core.state.cr0, cr4: core.state.cr4, efer: core.state.efer, model)
         else { throw .badValue("CR0, CR4 or EFER") }
-        core.state.xcr0 = try reader.get("XCR0", mask: 3)
-        guard core.state.xcr0 & 1 != 0 else { throw .badValue("XCR0") }
+        core.state.xcr0 = try reader.get("XCR0", mask: model.extendedStateComponents | 3)
+        guard ExtendedState.canBeEnabled(core.state.xcr0) else { throw .badValue("XCR0") }
+        core.state.keyRights = try reader.get("PKRU")
+        guard core.state.keyRights == 0 || model.has(.pku) else { throw .badValue("PKRU") }
         var pointers = SIMD4<UInt64>()
         for number in 0..<4 { pointers[number] = try reader.get("PAE's pointers") }
         guard pointersAreValid(pointers) else { throw .badValue("PAE's pointers") }
@@ -173,6 +176,8 @@ extension Processor {
         core.state.tscAdjust = try reader.get("IA32_TSC_ADJUST")
         core.state.miscEnable = try reader.get("IA32_MISC_ENABLE")
         core.state.speculationControl = try reader.get("IA32_SPEC_CTRL", mask: 7)
+        core.state.debugControl = try reader.get(
+            "IA32_DEBUGCTL", mask: DebugControl.branchStep)
         core.state.randomState = try reader.get("the random generator")
     }
 
@@ -242,6 +247,8 @@ extension VectorBlock {
         for number in UInt8(0)..<16 {
             writer.put(self[Self.xmm(number), as: UInt64.self])
             writer.put(self[Self.xmm(number) + 8, as: UInt64.self])
+            writer.put(self[Self.upper(number), as: UInt64.self])
+            writer.put(self[Self.upper(number) + 8, as: UInt64.self])
         }
     }
 
@@ -259,6 +266,8 @@ extension VectorBlock {
         for number in UInt8(0)..<16 {
             self[Self.xmm(number)] = try reader.get("XMM", UInt64.self)
             self[Self.xmm(number) + 8] = try reader.get("XMM", UInt64.self)
+            self[Self.upper(number)] = try reader.get("YMM", UInt64.self)
+            self[Self.upper(number) + 8] = try reader.get("YMM", UInt64.self)
         }
     }
 }

@@ -29,6 +29,12 @@ extension Processor {
             }
         }
         digest.add(word)
+        if model.has(.avx) {
+            for number in UInt8(0)..<16 {
+                digest.add(vector.block[VectorBlock.upper(number)])
+                digest.add(vector.block[VectorBlock.upper(number) + 8])
+            }
+        }
         return digest.value
     }
 
@@ -44,6 +50,7 @@ extension Processor {
             for number in 0..<4 { digest.add(core.state.pointers[number]) }
         }
         digest.add(core.state.xcr0)
+        if core.state.keyRights != 0 { digest.add(UInt64(core.state.keyRights)) }
         for number in 0..<4 { digest.add(core.state.debugAddresses[number]) }
         digest.add(core.state.dr6)
         digest.add(core.state.dr7)
@@ -64,6 +71,7 @@ extension Processor {
         ] {
             digest.add(value)
         }
+        if core.state.debugControl != 0 { digest.add(core.state.debugControl) }
     }
 }
 

@@ -93,7 +93,6 @@ enum SegmentLoading {
     private static func shadow(_ core: Core, _ register: SegmentRegister) {
         guard register == .ss else { return }
         core.state.interruptShadow = true
-        core.state.shadowStart = .max
         core.state.stepRule = .heldBack
         core.leaveBlock()
     }

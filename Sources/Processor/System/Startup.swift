@@ -10,7 +10,7 @@ extension Processor {
     }
 
     /// INIT: the state of SDM Vol. 3A Table 9-1, "Following INIT". Registers are as after a reset;
-    /// MSRs but IA32_EFER, XCR0, the x87 and SSE state, and CR0.CD and NW stay as they are. All
+    /// MSRs but IA32_EFER, XCR0, PKRU, the x87 and SSE state, and CR0.CD and NW stay as they are. All
     /// caches are emptied, which is allowed. A pending NMI is dropped.
     ///
     /// CR0, CR3, CR4 and EFER change: whoever keeps shadows has to be told.
@@ -20,6 +20,7 @@ extension Processor {
         let kept = CR0.cacheDisable | CR0.notWriteThrough
         core.state.cr0 = core.state.cr0 & ~kept | old.cr0 & kept
         core.state.xcr0 = old.xcr0
+        core.state.keyRights = old.keyRights
         core.state.star = old.star
         core.state.longSTAR = old.longSTAR
         core.state.compatibilitySTAR = old.compatibilitySTAR
@@ -34,6 +35,7 @@ extension Processor {
         core.state.tscAdjust = old.tscAdjust
         core.state.miscEnable = old.miscEnable
         core.state.speculationControl = old.speculationControl
+        core.state.debugControl = old.debugControl
         core.state.randomState = old.randomState
         emptyCaches()
         observe(.reset)

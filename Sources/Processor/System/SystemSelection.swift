@@ -3,7 +3,7 @@ import CZydis
 import X86
 
 /// Chooses the handlers of the system instructions. What is not here and in no other selection is
-/// undefined: UD0, UD1, UD2, MONITOR, MWAIT, RSM, the virtualization extensions and the like.
+/// undefined: UD0, UD1, UD2, RSM, the virtualization extensions and the like.
 enum SystemSelection {
     /// Instructions after which the next one is never, or hardly ever, the sequentially following
     /// one. Others that change the mode leave their block by `Core.leaveBlock`.
@@ -262,6 +262,12 @@ enum SystemSelection {
             return model.has(.rdseed) ? Identification.random : nil
         case ZYDIS_MNEMONIC_XGETBV: return model.has(.xsave) ? ControlRegisters.getExtended : nil
         case ZYDIS_MNEMONIC_XSETBV: return model.has(.xsave) ? ControlRegisters.setExtended : nil
+        case ZYDIS_MNEMONIC_RDPKRU: return model.has(.pku) ? ProtectionKeys.read : nil
+        case ZYDIS_MNEMONIC_WRPKRU: return model.has(.pku) ? ProtectionKeys.write : nil
+        case ZYDIS_MNEMONIC_MONITOR:
+            op.segment = segmentOverride(i)
+            return model.has(.monitor) ? MonitorWait.monitor : nil
+        case ZYDIS_MNEMONIC_MWAIT: return model.has(.monitor) ? MonitorWait.wait : nil
         case ZYDIS_MNEMONIC_CLAC:
             op.code = 0
             return FlagInstructions.accessFlag

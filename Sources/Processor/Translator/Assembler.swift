@@ -50,6 +50,7 @@ package struct HostEncoding: Sendable {
     package static let test = HostEncoding(opcode: 0x85)
     package static let testByte = HostEncoding(opcode: 0x84, byteReg: true, byteRM: true)
     package static let group5 = HostEncoding(opcode: 0xff)
+    package static let zeroExtendByte = HostEncoding(map: 1, opcode: 0xb6, byteRM: true)
     package static let moveImmediate = HostEncoding(opcode: 0xc7)
 }
 
@@ -198,11 +199,23 @@ package struct Assembler {
 
     /// PEXT: the bits of `source` that the mask in memory picks (VEX.LZ.F3.0F38.W1 F5 /r).
     package mutating func extract(_ register: UInt8, _ source: UInt8, mask: HostOperand) {
+        scatter(register, source, mask, prefix: 2)
+    }
+
+    /// PDEP: the low bits of `source`, put where the mask in memory has bits
+    /// (VEX.LZ.F2.0F38.W1 F5 /r).
+    package mutating func deposit(_ register: UInt8, _ source: UInt8, mask: HostOperand) {
+        scatter(register, source, mask, prefix: 3)
+    }
+
+    private mutating func scatter(
+        _ register: UInt8, _ source: UInt8, _ mask: HostOperand, prefix: UInt8
+    ) {
         guard case .memory(let base, let index, let scale, let displacement) = mask else { return }
         let r: UInt8 = register < 8 ? 0x80 : 0
         let x: UInt8 = (index ?? 0) < 8 ? 0x40 : 0
         let b: UInt8 = base < 8 ? 0x20 : 0
-        bytes(0xc4, r | x | b | 2, 0x80 | (~source & 15) << 3 | 2, 0xf5)
+        bytes(0xc4, r | x | b | 2, 0x80 | (~source & 15) << 3 | prefix, 0xf5)
         memory(register & 7, base, index, scale, displacement)
     }
 

@@ -44,12 +44,18 @@ extension BlockTranslator {
         let source = probe(size: 8, write: false)
         assembler.load(GuestRegisters.second, source.operand)
         assembler.store(GuestRegisters.second, StateField.callTarget)
+        pushStored(after: [source.miss])
+        return true
+    }
+
+    /// Pushes what is in `callTarget`.
+    /// - Parameter misses: jumps to the handler's call before.
+    mutating func pushStored(after misses: [Int] = []) {
         let probed = probePush()
         assembler.load(GuestRegisters.second, StateField.callTarget)
         assembler.store(GuestRegisters.second, probed.operand)
         moveStackPointer(-8)
-        slowPath([source.miss, probed.miss])
-        return true
+        slowPath(misses + [probed.miss])
     }
 
     mutating func pop(_ number: UInt8, _ op: OpRef) -> Bool {

@@ -16,6 +16,7 @@ extension BlockTranslator {
             }
             if vector(i, op) { return false }
         }
+        if system(i, op) { return false }
         callHandler()
         guard IntegerSelection.endsBlock(i.mnemonic) || SystemSelection.endsBlock(i.mnemonic)
         else { return false }

@@ -63,8 +63,6 @@ extension BlockTranslator {
         if i.mnemonic == ZYDIS_MNEMONIC_FWAIT { return true }
         let encoding = HostEncoding(opcode: i.encoding.opcode)
         guard i.encoding.mod != 3 else {
-            // FCOMI and its like may leave OF, SF and AF alone; the interpreter has them clear.
-            if i.touchesFlags, i.isaSet != ZYDIS_ISA_SET_FCMOV { assembler.bytes(0x31, 0xc9) }
             assembler.instruction(
                 encoding, i.encoding.reg, .register(i.encoding.rm), wide: false)
             return true

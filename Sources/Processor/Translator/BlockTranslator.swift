@@ -21,8 +21,12 @@ struct BlockTranslator {
     var assembler = Assembler()
     let memory: TranslationMemory
     let block: BlockRef
-    /// The software TLB's bank of the code's rights, below 3.
-    let bank: Int
+    /// The software TLB's bank of the rights that the code has here, below 3.
+    var bank: Int
+    /// The bank with which the block is entered.
+    private let entryBank: Int
+    /// Whether the processor has CLAC and STAC.
+    let hasSMAP: Bool
     let instructions: [Instruction]
     /// For each instruction whether something may see the flags that it leaves.
     let flagsSeen: [Bool]
@@ -56,12 +60,14 @@ struct BlockTranslator {
 
     init(
         _ memory: TranslationMemory, _ assembler: Assembler, _ block: BlockRef, bank: Int,
-        _ instructions: [Instruction]
+        hasSMAP: Bool, _ instructions: [Instruction]
     ) {
         self.memory = memory
         self.assembler = assembler
         self.block = block
         self.bank = bank
+        entryBank = bank
+        self.hasSMAP = hasSMAP
         self.instructions = instructions
         block.vectors = instructions.reduce(.none) { max($0, VectorSelection.residence($1)) }
         flagsSeen = FlagUse.seen(instructions)
@@ -245,7 +251,7 @@ struct BlockTranslator {
         }
         let frame = block.machine & ~0xfff
         for chain in chains {
-            if chain.target == Int(block.offset) {
+            if chain.target == Int(block.offset), bank == entryBank {
                 assembler.bind(chain.site, to: near)
                 continue
             }

@@ -6,19 +6,17 @@ import X86
 /// It holds nothing that the block cache's own lookups do not hold, and is emptied with them.
 /// ```
 ///  0            tags: negated RIPs
-///  8 × 16384    host addresses of the translations
+///  8 × 8192     host addresses of the translations
 /// ```
 /// Safety: as for `SoftwareTLB`.
 @safe struct JumpTable {
-    static let entries = 16384
+    static let entries = 8192
     static let tableCount = 3
     /// Offsets in a table, and the size of one.
     static let tags = 0
     static let hosts = 8 * entries
     static let tableBytes = 16 * entries
-    /// Behind the tables are a bit for each entry that is filled, and one for each of code in global
-    /// pages.
-    static let byteCount = tableCount * tableBytes + 2 * tableCount * entries / 8
+    static let byteCount = tableCount * tableBytes + tableCount * (entries / 8 + 8)
     /// Picks an index from RIP + RIP rotated right by 12.
     static let mask = UInt64(entries - 1)
 
@@ -31,45 +29,39 @@ import X86
         for slot in 0..<Self.tableCount * Self.entries { invalidate(slot) }
     }
 
-    private static func index(_ rip: UInt64) -> Int {
-        Int(truncatingIfNeeded: (rip &+ (rip >> 12 | rip << 52)) & mask)
-    }
-
-    /// The host address of the translation of the code at `rip`; 0 where it is not known.
-    func find(_ rip: UInt64, bank: Int) -> UInt {
-        let index = Self.index(rip)
-        let table = unsafe (raw + bank * Self.tableBytes).assumingMemoryBound(to: UInt64.self)
-        guard unsafe table[index] == 0 &- rip else { return 0 }
-        return unsafe UInt(truncatingIfNeeded: table[Self.entries + index])
-    }
-
     /// Enters the translation of the code at `rip`.
-    func remember(_ rip: UInt64, bank: Int, host: UInt, isGlobal: Bool) {
-        let index = Self.index(rip)
+    func remember(_ rip: UInt64, bank: Int, host: UInt) {
+        if rip >> 63 == 0 { unsafe hasLowerHalf[bank] = 1 }
+        let index = Int(truncatingIfNeeded: (rip &+ (rip >> 12 | rip << 52)) & Self.mask)
         let table = unsafe (raw + bank * Self.tableBytes).assumingMemoryBound(to: UInt64.self)
         unsafe table[index] = 0 &- rip
         unsafe table[Self.entries + index] = UInt64(host)
         let slot = bank * Self.entries + index
-        let bit = UInt64(1) << UInt64(slot & 63)
-        unsafe filled[slot >> 6] |= bit
-        if isGlobal {
-            unsafe globals[slot >> 6] |= bit
-        } else {
-            unsafe globals[slot >> 6] &= ~bit
+        unsafe filled[slot >> 6] |= 1 << UInt64(slot & 63)
+    }
+
+    /// Forgets everything, in time for what there is.
+    func empty() { empty(0..<Self.tableCount) }
+
+    /// Forgets what lies in the lower half of the address space, and all user code.
+    func emptyLowerHalf() {
+        for bank in 0..<Self.tableCount
+        where unsafe bank == SoftwareTLB.user || hasLowerHalf[bank] != 0 {
+            empty(bank..<bank + 1)
         }
     }
 
-    /// Forgets everything, or everything but code in global pages, in time for what goes.
-    func empty(keepingGlobals: Bool) {
-        for word in 0..<Self.tableCount * Self.entries / 64 {
-            let kept = keepingGlobals ? unsafe globals[word] : 0
-            var bits = unsafe filled[word] & ~kept
+    private func empty(_ banks: Range<Int>) {
+        for bank in banks { unsafe hasLowerHalf[bank] = 0 }
+        let words = Self.entries / 64
+        for word in banks.lowerBound * words..<banks.upperBound * words {
+            var bits = unsafe filled[word]
             if bits == 0 { continue }
-            unsafe filled[word] &= kept
             while bits != 0 {
                 invalidate(word * 64 + bits.trailingZeroBitCount)
                 bits &= bits &- 1
             }
+            unsafe filled[word] = 0
         }
     }
 
@@ -80,11 +72,12 @@ import X86
         unsafe table[slot % Self.entries] = slot % Self.entries == 0 ? .max : 0
     }
 
-    private var filled: UnsafeMutablePointer<UInt64> {
-        unsafe (raw + Self.tableCount * Self.tableBytes).assumingMemoryBound(to: UInt64.self)
+    /// One word for each table.
+    private var hasLowerHalf: UnsafeMutablePointer<UInt64> {
+        unsafe filled + Self.tableCount * Self.entries / 64
     }
 
-    private var globals: UnsafeMutablePointer<UInt64> {
-        unsafe filled + Self.tableCount * Self.entries / 64
+    private var filled: UnsafeMutablePointer<UInt64> {
+        unsafe (raw + Self.tableCount * Self.tableBytes).assumingMemoryBound(to: UInt64.self)
     }
 }

@@ -7,9 +7,10 @@ extension Processor {
     /// interpreted.
     @inline(__always)
     func translated(_ block: BlockRef, _ memory: TranslationMemory) -> UInt? {
-        guard core.state.mode == .long64, !observesUses, block.secondFrame == .max
-        else { return nil }
-        let bank = core.bankNumber
+        guard core.state.mode == .long64, !observesUses, block.secondFrame == .max else {
+            return nil
+        }
+        let bank = Int((core.state.bank &- core.state.supervisorBank) / UInt(SoftwareTLB.bankBytes))
         guard bank < JumpTable.tableCount else { return nil }
         var name = block[translation: bank]
         if name == 0 {
@@ -27,8 +28,7 @@ extension Processor {
             memory.pending = nil
         }
         let far = memory.far(name)
-        let rip = core.state.rip
-        blocks.jumps.remember(rip, bank: bank, host: far, isGlobal: blocks.isGlobal(rip))
+        blocks.jumps.remember(core.state.rip, bank: bank, host: far)
         return far
     }
 
@@ -40,7 +40,7 @@ extension Processor {
             let bytes = self.memory.read(
                 at: MachineAddress(block.machine), count: Int(block.length))
         else { return 0 }
-        var decoder = InstructionDecoder(.long64)
+        var decoder = InstructionDecoder(.long64, model)
         var instructions: [Instruction] = []
         instructions.reserveCapacity(Int(block.count))
         var offset = 0
@@ -56,7 +56,8 @@ extension Processor {
         guard instructions.count == Int(block.count) else { return 0 }
         let assembler = translationAssembler
         translationAssembler = Assembler()
-        var translator = BlockTranslator(memory, assembler, block, bank: bank, instructions)
+        var translator = BlockTranslator(
+            memory, assembler, block, bank: bank, hasSMAP: model.has(.smap), instructions)
         let near = translator.translate()
         translationAssembler = translator.assembler
         let name = memory.append(translator.assembler.code, near: near)
@@ -65,27 +66,38 @@ extension Processor {
         return name
     }
 
-    /// Runs translated code from RIP on, until something is left to be done or the instructions up
-    /// to `limit` are used up.
+    /// Runs translated code from RIP on, and goes on wherever it leaves with nothing to be done,
+    /// until something is, or the instructions up to `limit` are used up.
     func runTranslated(_ far: UInt, limit: UInt64, _ memory: TranslationMemory) -> Status {
         // What remains is compared as a signed number.
         let limit = min(limit, core.state.retired &+ 1 << 62)
         core.state.runLimit = limit
-        core.state.remaining = limit &- core.state.retired
-        core.state.blockEnd = .max
-        core.state.chainSite = 0
-        core.state.shadowStart = .max
-        core.state.xmmAbsent = 1
-        core.state.x87Absent = 1
-        let status = memory.enter(core, far)
+        var far = far
+        while true {
+            core.state.remaining = limit &- core.state.retired
+            core.state.blockEnd = .max
+            core.state.chainSite = 0
+            core.state.xmmAbsent = 1
+            core.state.x87Absent = 1
+            let status = left(memory.enter(core, far), limit, memory)
+            guard status == .next || status == .jump, let next = successor(limit, memory) else {
+                return status
+            }
+            far = next
+        }
+    }
+
+    /// Brings RIP and the retired count up to date after translated code was left.
+    @inline(__always)
+    private func left(_ status: Status, _ limit: UInt64, _ memory: TranslationMemory) -> Status {
         if status == .between {
             core.state.retired = limit &- core.state.remaining
             if core.state.chainSite != 0 {
+                let bank = (core.state.bank &- core.state.supervisorBank)
                 memory.pending = .init(
                     site: core.state.chainSite, target: core.state.chainTarget,
-                    bank: core.bankNumber)
+                    bank: Int(bank / UInt(SoftwareTLB.bankBytes)))
             }
-            endShadow()
             return .jump
         }
         // A handler left: the retired count is that before its instruction.
@@ -98,54 +110,23 @@ extension Processor {
         case .jump: core.state.retired &+= 1
         default:
             core.state.rip = core.currentRIP(last)
+            core.restoreShadow()
             if core.state.pendingNonCanonical { refineNonCanonical(last) }
         }
-        endShadow()
         return status
     }
 
-    /// An interrupt shadow that translated code went on in is over after one instruction.
+    /// Where to go on at RIP, if the run loop would do nothing but that and find it at once.
     @inline(__always)
-    private func endShadow() {
-        if core.state.retired > core.state.shadowStart { core.state.interruptShadow = false }
-    }
-
-    /// Where translated code goes on after a handler that left the block for other rights, if
-    /// nothing has to be looked at before; 0 if something has.
-    /// - Parameter undone: of the instructions that were charged, those that the handler found not
-    ///   retired.
-    func redirected(_ status: Status, undone: UInt64) -> UInt {
-        let core = core
-        guard core.state.blockEnd == Core.otherRights, status == .next || status == .jump,
-            core.state.pending == .none, core.state.mode == .long64, !core.debugActive,
-            !core.state.isObserved, !stopRequested, !interruptRequested, !nmiRequested
-        else { return 0 }
-        let bank = core.bankNumber
-        let rip = status == .next ? core.nextRIP(OpRef(core.state.currentOp)) : core.state.rip
-        guard bank < JumpTable.tableCount else { return 0 }
-        let far = blocks.jumps.find(rip, bank: bank)
-        guard far != 0 else { return 0 }
-        if core.state.interruptShadow {
-            if core.state.shadowStart == .max {
-                core.state.shadowStart = core.state.retired &+ 1
-            } else {
-                core.state.interruptShadow = false
-                core.state.shadowStart = .max
-            }
-        }
-        core.state.rip = rip
-        core.state.remaining &+= undone &- 1
-        core.state.blockStart = 0
-        core.state.blockEnd = .max
-        core.state.xmmAbsent = 1
-        core.state.x87Absent = 1
-        return far
-    }
-}
-
-extension Core {
-    /// The number of the software TLB's bank for explicit accesses.
-    @inline(__always) var bankNumber: Int {
-        Int((state.bank &- state.supervisorBank) / UInt(SoftwareTLB.bankBytes))
+    private func successor(_ limit: UInt64, _ memory: TranslationMemory) -> UInt? {
+        guard core.state.pending == .none, core.state.mode == .long64, isUndisturbed(limit),
+            !isSurrounded
+        else { return nil }
+        let found = blocks.lookup(
+            core.state.rip, BlockCache.context(.long64, user: core.state.cpl == 3))
+        guard found != 0 else { return nil }
+        let block = BlockRef(found)
+        guard block.count <= limit &- core.state.retired else { return nil }
+        return translated(block, memory)
     }
 }

@@ -1,3 +1,5 @@
+import X86
+
 /// The state's fields that generated code names, as operands.
 enum StateField {
     static let rip = operand(\.rip)
@@ -25,6 +27,16 @@ enum StateField {
     static let countMask = operand(\.masks.count)
     static let x87ExceptionMask = operand(\.masks.x87Exceptions)
     static let wideCountMask = operand(\.masks.wideCount)
+    static let allButInterruptEnable = operand(\.masks.allButInterruptEnable)
+    static let allButAlignmentCheck = operand(\.masks.allButAlignmentCheck)
+    static let allButResume = operand(\.masks.allButResume)
+    static let systemFlags = operand(\.systemFlags)
+    static let privilegeLevel = operand(\.cpl)
+    static let bank = operand(\.bank)
+    static let supervisorBank = operand(\.supervisorBank)
+    static let kernelGSBase = operand(\.kernelGSBase)
+    static let gsBase = GuestRegisters.at(
+        Int(StateOffset.segmentBase(SegmentRegister.gs.rawValue)))
 
     /// A field of the vector state.
     static func vector(_ offset: UInt16) -> HostOperand {

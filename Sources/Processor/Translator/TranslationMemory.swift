@@ -156,13 +156,6 @@ struct SharedCode {
         return 0
     }
 
-    /// State, a handler's status, and how many instructions it found not retired.
-    private typealias Redirect = @convention(c) (UInt, UInt, UInt) -> UInt
-    private static let redirect: Redirect = { state, status, undone in
-        let status = Status(rawValue: Int32(truncatingIfNeeded: status))
-        return Core(state).withProcessor { $0.redirected(status, undone: UInt64(undone)) }
-    }
-
     private static func address(_ function: Handler) -> UInt64 {
         UInt64(unsafe unsafeBitCast(function, to: UInt.self))
     }
@@ -243,9 +236,9 @@ struct SharedCode {
         a.instruction(.group5, 2, .at(GuestRegisters.first), wide: false)
         a.bytes(0x85, 0xc0)  // test eax, eax
         let bails = a.jump(if: 5)
-        a.instruction(HostEncoding(opcode: 0x83), 7, StateField.blockEnd)  // cmp …, otherRights
-        a.bytes(UInt8(Core.otherRights))
-        let leaves = a.jump(if: 6)
+        a.instruction(HostEncoding(opcode: 0x83), 7, StateField.blockEnd)  // cmp …, 0
+        a.bytes(0)
+        let leaves = a.jump(if: 4)
         a.instruction(.moveImmediate, 0, StateField.blockStart)
         a.imm32(0)
         if withFlags {
@@ -261,27 +254,12 @@ struct SharedCode {
         a.bytes(0xc3)
         a.bind(bails)
         a.bind(leaves)
-        a.store(HostRegister.rax, .at(HostRegister.rsp))
         if !withFlags {
+            a.store(HostRegister.rax, .at(HostRegister.rsp))
             a.load(HostRegister.rsi, .at(HostRegister.rsp, 16))
             callC(&a, Self.flagsFromHost)
+            a.load(HostRegister.rax, .at(HostRegister.rsp))
         }
-        a.load(HostRegister.rsi, .at(HostRegister.rsp))
-        a.load(HostRegister.rdx, .at(HostRegister.rsp, 8))
-        a.lea(HostRegister.rdi, .at(GuestRegisters.state, -Int32(GuestRegisters.bias)))
-        callC(&a, UInt64(unsafe unsafeBitCast(Self.redirect, to: UInt.self)))
-        a.bytes(0x48, 0x85, 0xc0)  // test rax, rax
-        let isLeft = a.jump(if: 4)
-        a.store(HostRegister.rax, .at(HostRegister.rsp))
-        callC(&a, Self.flagsToHost)
-        a.restoreFlags()
-        loadGuest(&a)
-        a.load(GuestRegisters.first, StateField.rip)
-        a.load(GuestRegisters.second, .at(HostRegister.rsp))
-        a.lea(HostRegister.rsp, .at(HostRegister.rsp, 32))
-        a.instruction(.group5, 4, .register(GuestRegisters.second), wide: false)
-        a.bind(isLeft)
-        a.load(HostRegister.rax, .at(HostRegister.rsp))
         a.load(HostRegister.rcx, .at(HostRegister.rsp, 8))
         a.store(HostRegister.rcx, StateField.undone)
         a.lea(HostRegister.rsp, .at(HostRegister.rsp, 32))
@@ -309,11 +287,7 @@ struct SharedCode {
         if !hasState {
             a.lea(HostRegister.rdi, .at(GuestRegisters.state, -Int32(GuestRegisters.bias)))
         }
-        callC(&a, Self.address(function))
-    }
-
-    private func callC(_ a: inout Assembler, _ function: UInt64) {
-        a.constant(HostRegister.rax, function)
+        a.constant(HostRegister.rax, Self.address(function))
         a.bytes(0xff, 0xd0)  // call rax
     }
 

@@ -31,7 +31,7 @@ enum MaskedMoves {
     }
 
     /// The segment of the implicit operand: DS, or the last override.
-    private static func segment(_ instruction: Instruction) -> UInt8 {
+    static func segment(_ instruction: Instruction) -> UInt8 {
         var segment = SegmentRegister.ds
         for index in 0..<Int(instruction.length) {
             switch instruction.bytes[index % 15] {
@@ -41,7 +41,7 @@ enum MaskedMoves {
             case 0x3e: segment = .ds
             case 0x64: segment = .fs
             case 0x65: segment = .gs
-            case 0x0f: return segment.rawValue
+            case 0x0f, 0xc4, 0xc5: return segment.rawValue
             default: break
             }
         }
@@ -58,35 +58,46 @@ enum MaskedMoves {
         let isMMX = op.width == 8
         let value = register(block, op.a, isMMX)
         let mask = register(block, op.b, isMMX)
+        guard storeSelected(core, op, value: value, mask: mask, bytes: UInt16(op.width)) else {
+            return .fault
+        }
+        if isMMX { block.enterMMX() }
+        return .next
+    }
+
+    /// Stores the bytes at an offset in the block whose masks have bit 7 set; false after a fault.
+    static func storeSelected(
+        _ core: Core, _ op: OpRef, value: UInt16, mask: UInt16, bytes: UInt16
+    ) -> Bool {
+        let block = VectorBlock(op.immediate)
         var offset = core[.rdi]
         if op.sourceWidth == 4 { offset &= 0xffff_ffff }
         if op.sourceWidth == 2 { offset &= 0xffff }
         var selected: UInt16 = 0
-        for byte in UInt16(0)..<UInt16(op.width) {
+        for byte in UInt16(0)..<bytes {
             selected |= UInt16(block[mask + byte, as: UInt8.self] >> 7) << byte
         }
         // With no byte selected there is no access, and so no fault.
         if selected != 0 {
             guard
                 let address = core.linearAddress(
-                    op.segment, offset, size: UInt64(op.width), write: true)
-            else { return .fault }
+                    op.segment, offset, size: UInt64(bytes), write: true)
+            else { return false }
             let first = UInt64(selected.trailingZeroBitCount)
             let last = UInt64(15 - selected.leadingZeroBitCount)
             guard
                 core.processor.probe(
                     core.advance(address, first), size: Int(last - first) + 1, write: true)
-            else { return .fault }
-            for byte in UInt16(0)..<UInt16(op.width) where selected & 1 << byte != 0 {
+            else { return false }
+            for byte in UInt16(0)..<bytes where selected & 1 << byte != 0 {
                 guard
                     core.write(
                         block[value + byte, as: UInt8.self],
                         linear: core.advance(address, UInt64(byte)))
-                else { return .fault }
+                else { return false }
             }
         }
-        if isMMX { block.enterMMX() }
-        return .next
+        return true
     }
 
     private static func register(_ block: VectorBlock, _ number: UInt16, _ isMMX: Bool) -> UInt16 {

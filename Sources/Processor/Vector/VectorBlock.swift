@@ -1,12 +1,13 @@
 /// The memory that holds the guest's vector state, as stubs and handlers see it.
 ///
 /// ```
-///  offset 0     the memory operand of the running instruction, up to 16 bytes
+///  offset 0     the memory operand of the running instruction, up to 32 bytes
 ///         64    slots: host MXCSR, working MXCSR, resulting MXCSR, unmasked flags (4 bytes each),
 ///               host FCW, RFLAGS, address of the first stub (8 bytes each)
 ///         128   the guest's state in the layout of FXSAVE64 (SDM Vol. 1 §10.5.1):
 ///               FCW 0, FSW 2, abridged FTW 4, FOP 6, FIP 8, FDP 16, MXCSR 24, MXCSR_MASK 28,
 ///               ST(i) or MMi 32 + 16i, XMMi 160 + 16i, 416…511 always zero
+///         640   the upper halves of YMM0…YMM15, 16 bytes each
 /// ```
 /// FOP, FIP and FDP are always zero, as on a processor that never records them: no guest may
 /// learn a host address from them.
@@ -17,7 +18,7 @@
 @safe struct VectorBlock {
     private let raw: UnsafeMutableRawPointer
 
-    static let byteCount = 640
+    static let byteCount = 896
     /// Where the state's image lies in the block.
     static let image: UInt16 = 128
     static let imageBytes = 512
@@ -55,6 +56,19 @@
 
     static func mmx(_ number: UInt8) -> UInt16 { image + 32 + UInt16(number & 7) * 16 }
     static func xmm(_ number: UInt8) -> UInt16 { image + 160 + UInt16(number & 15) * 16 }
+
+    /// The upper half of a YMM register.
+    static func upper(_ number: UInt8) -> UInt16 { 640 + UInt16(number & 15) * 16 }
+    /// A byte of a YMM register, 0…31.
+    static func wide(_ number: UInt16, _ byte: UInt16) -> UInt16 {
+        let number = UInt8(truncatingIfNeeded: number)
+        return (byte & 16 == 0 ? xmm(number) : upper(number)) + (byte & 15)
+    }
+
+    func clearUpper(_ number: UInt8) {
+        self[Self.upper(number)] = UInt64(0)
+        self[Self.upper(number) + 8] = UInt64(0)
+    }
 
     @inline(__always) var fcw: UInt16 {
         get { self[Self.image] }

@@ -8,7 +8,10 @@ enum VectorSelection {
         _ instruction: Instruction, _ op: inout Op, _ mode: CodeMode, _ processor: Processor
     ) -> Bool {
         let unit = processor.vector
-        guard instruction.encoding.isLegacy, unit.canExecute else { return false }
+        guard unit.canExecute else { return false }
+        guard instruction.encoding.isLegacy else {
+            return WideSelection.select(instruction, &op, mode, processor)
+        }
         let isX87 = isX87(instruction)
         guard isX87 || isAdvertised(instruction.isaSet) else { return false }
         switch instruction.mnemonic {
@@ -21,7 +24,7 @@ enum VectorSelection {
         }
         let immediate = op.immediate
         op.immediate = UInt64(unit.block.address)
-        if StateImages.select(instruction, &op, mode)
+        if StateImages.select(instruction, &op, processor.model)
             || (isX87 ? X87Control.select(instruction, &op) : VectorMoves.select(instruction, &op))
             || selectStub(instruction, &op, isX87: isX87, unit)
         {
@@ -47,7 +50,7 @@ enum VectorSelection {
             ZYDIS_ISA_SET_SSE2, ZYDIS_ISA_SET_SSE2MMX, ZYDIS_ISA_SET_SSE3, ZYDIS_ISA_SET_SSSE3,
             ZYDIS_ISA_SET_SSSE3MMX, ZYDIS_ISA_SET_SSE4, ZYDIS_ISA_SET_SSE42,
             ZYDIS_ISA_SET_FXSAVE, ZYDIS_ISA_SET_FXSAVE64, ZYDIS_ISA_SET_XSAVE,
-            ZYDIS_ISA_SET_XSAVEOPT:
+            ZYDIS_ISA_SET_XSAVEOPT, ZYDIS_ISA_SET_XSAVEC, ZYDIS_ISA_SET_XSAVES:
             true
         default: false
         }

@@ -45,10 +45,13 @@ final class BareMachine {
     let platform = EmptyPlatform()
     let processor: Processor
 
-    init(_ engine: Engine = TestEngine.chosen, hardware: Hardware = Hardware()) throws {
+    init(
+        _ engine: Engine = TestEngine.chosen, hardware: Hardware = Hardware(),
+        model: ProcessorModel = .penumbraV2
+    ) throws {
         memory = try MachineMemory(guestBytes: 16 << 20, hypervisorBytes: 0)
         processor = Processor(
-            memory: memory, platform: platform, model: .penumbraV2, index: 0, hardware: hardware)
+            memory: memory, platform: platform, model: model, index: 0, hardware: hardware)
         TestEngine.apply(to: processor, engine)
         memory.store(UInt64(0x2007), at: MachineAddress(0x1000))
         memory.store(UInt64(0x3007), at: MachineAddress(0x2000))

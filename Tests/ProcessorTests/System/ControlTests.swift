@@ -16,7 +16,7 @@ import X86
         (MSR.pat, 2), (MSR.pat, 0x0800), (MSR.tscAux, 1 << 32), (MSR.speculationControl, 8),
         (MSR.predictionCommand, 2), (MSR.archCapabilities, 0), (MSR.mtrrDefaultType, 0),
         (MSR.systemCallFlagMask, 1 << 32), (MSR.sysenterEIP, 1 << 62), (MSR.tscAdjust, 0),
-        (MSR.apicBase, 0), (MSR.debugControl, 1),
+        (MSR.apicBase, 0), (MSR.debugControl, 1), (MSR.debugControl, 1 << 16),
     ]
 
     @Test("WRMSR of a bad value or register raises #GP(0)", arguments: badValues)
@@ -33,7 +33,7 @@ import X86
         (MSR.fsBase, 0x7fff_ffff_f000), (MSR.gsBase, 0xffff_ffff_8000_0000),
         (MSR.kernelGSBase, 0x1000), (MSR.pat, 0x0007_0501_0007_0106), (MSR.tscAux, 7),
         (MSR.speculationControl, 5), (MSR.sysenterCS, 0x10), (MSR.sysenterESP, 0x1000),
-        (MSR.sysenterEIP, 0x2000), (MSR.efer, 0xd01),
+        (MSR.sysenterEIP, 0x2000), (MSR.efer, 0xd01), (MSR.debugControl, 2),
     ]
 
     @Test("RDMSR reads what WRMSR wrote", arguments: goodValues)
