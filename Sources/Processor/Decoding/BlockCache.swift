@@ -131,7 +131,9 @@ struct Block {
         if unsafe entry.pointee.rip == rip,
             unsafe entry.pointee.generation == generation(rip) | context
         {
-            return unsafe entry.pointee.block
+            let block = unsafe entry.pointee.block
+            // It may have been dropped since.
+            return BlockRef(block).key == .max ? 0 : block
         }
         return 0
     }
@@ -268,7 +270,6 @@ struct Block {
     func written(_ address: UInt64, size: Int) {
         guard let list = framesWithCode[address >> 12] else { return }
         var kept: [UInt32] = []
-        var dropped = false
         for index in list {
             let block = unsafe blocks[Int(index)]
             guard block.key != .max else { continue }
@@ -277,22 +278,21 @@ struct Block {
             if crosses || (address < start + UInt64(block.length) && start < address + UInt64(size))
             {
                 drop(index)
-                dropped = true
             } else {
                 kept.append(index)
             }
         }
-        if dropped { flushLookups() }
         // Blocks that were dropped from their other page go too: this page may have no code left.
         if kept.count != list.count { setList(address >> 12, kept) }
     }
 
-    /// What jumps to its translations goes no further.
+    /// What jumps to its translations goes no further, and what finds it sees that it is gone.
     private func drop(_ index: UInt32) {
+        let machine = unsafe blocks[Int(index)].key >> 3
         unsafe blocks[Int(index)].key = .max
         for bank in 0..<3 {
             let translation = unsafe blocks[Int(index)].translations[bank]
-            if translation != 0 { translations?.close(translation) }
+            if translation != 0 { translations?.close(translation, machine, bank: bank) }
         }
     }
 
@@ -300,7 +300,6 @@ struct Block {
     func drop(frame: UInt64) {
         guard let list = framesWithCode[frame] else { return }
         for index in list { drop(index) }
-        flushLookups()
         setList(frame, [])
     }
 

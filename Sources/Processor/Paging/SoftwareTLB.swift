@@ -10,15 +10,15 @@ import X86
 /// A bank is three arrays of quadwords, so that generated code reaches all three by one index:
 /// ```
 ///  0            read tags: the negated address of the page if reads hit
-///  8 × 1024     write tags: the same for writes, where nothing else is due (tracing, D, code)
-///  16 × 1024    addends: host address minus guest virtual address
+///  8 × 4096     write tags: the same for writes, where nothing else is due (tracing, D, code)
+///  16 × 4096    addends: host address minus guest virtual address
 /// ```
 /// An access hits if its last byte's address plus the tag is below 4096. A tag that nothing may hit
 /// is that of a page which belongs to an entry half the bank away.
 ///
 /// Safety: the banks lie at a fixed distance behind the processor's state and live as long.
 @safe struct SoftwareTLB {
-    static let entriesPerBank = 1024
+    static let entriesPerBank = 4096
     static let bankCount = 4
     static let supervisor = 0
     static let supervisorAC = 1

@@ -62,6 +62,7 @@ extension Processor {
         translationAssembler = translator.assembler
         let name = memory.append(translator.assembler.code, near: near)
         block[translation: bank] = name
+        if name != 0 { memory.succeed(name, block.machine, bank: bank) }
         return name
     }
 

@@ -10,7 +10,8 @@ import MachineMemory
 ///    0  near:  charge the instructions; …
 /// ```
 /// Jumps within a page go to `near`, others to `far`. A block that is dropped has its `near`
-/// overwritten by a jump to `leave`: whatever leads to it goes no further.
+/// overwritten by a jump to `leave`: whatever leads to it goes no further, until the code there has
+/// a translation again, to which it then jumps.
 final class TranslationMemory {
     /// The ceiling of a machine's translations together, and the least of one processor's.
     static let machineCapacity = 64 << 20
@@ -23,6 +24,8 @@ final class TranslationMemory {
     /// The jump by which translated code was left last, if it was one that may be chained: until
     /// the run loop comes to some translation.
     var pending: Pending?
+    /// The last translation that was closed, by machine address and bank.
+    private var closed: [UInt64: UInt32] = [:]
     private let code: ExecutableMemory
     private let shared: SharedCode
     private let sharedBytes: Int
@@ -61,10 +64,19 @@ final class TranslationMemory {
         code.base &+ UInt(translation) &- UInt(Self.farBytes)
     }
 
-    /// Lets nothing enter a translation any more.
-    func close(_ translation: UInt32) {
+    /// Lets nothing enter the translation of a block at a machine address any more.
+    func close(_ translation: UInt32, _ machine: UInt64, bank: Int) {
         let distance = Self.leaveBytes + Self.farBytes + 2
         code.replace([0xeb, UInt8(truncatingIfNeeded: -distance)], at: Int(translation))
+        closed[machine << 2 | UInt64(bank)] = translation
+    }
+
+    /// Jumps that lead to the closed translation of a block at the same place lead to this one now:
+    /// the block was written, and made anew.
+    func succeed(_ translation: UInt32, _ machine: UInt64, bank: Int) {
+        guard let former = closed.removeValue(forKey: machine << 2 | UInt64(bank)) else { return }
+        code.replace([0xe9], at: Int(former))
+        chain(UInt64(former) + 1, to: translation)
     }
 
     struct Pending {
@@ -87,6 +99,7 @@ final class TranslationMemory {
     /// runs may go on to its next exit.
     func removeAll() {
         pending = nil
+        closed.removeAll(keepingCapacity: true)
         code.removeAll(keeping: sharedBytes)
     }
 

@@ -16,16 +16,21 @@ import X86
     /// Distances of operands from RSI: aligned, not aligned, over the page's end, at its end.
     private static let distances: [Int32] = [0x80, 0x84, 0x91, 0xf78, 0xf7c, 0xf70]
 
+    /// Zeros, an infinity, quiet and signalling NaNs, the smallest number.
+    private static let special: [UInt64] = [
+        0, 0x8000_0000_0000_0000, 0x7ff0_0000_0000_0000, 0x7ff8_0000_0000_0000,
+        0x7ff4_0000_0000_0000, 1,
+    ]
+    /// Two of single precision: 1.5 and -3.
+    private static let singles: UInt64 = 0xc040_0000_3fc0_0000
+
     /// A 64-bit pattern of which floating-point code makes something.
     private func number(_ generator: inout SeededGenerator) -> UInt64 {
         switch generator.next() % 8 {
         case 0: generator.next()
         case 1: Double(Int64(bitPattern: generator.next()) >> 40).bitPattern
-        case 2:
-            [0, 1 << 63, 0x7ff0 << 48, 0x7ff8 << 48, 0x7ff4 << 48, 1][Int(generator.next() % 6)]
-        case 3:
-            UInt64(Float(Int32(truncatingIfNeeded: generator.next()) >> 20).bitPattern) << 32
-                | UInt64(Float(1.5).bitPattern)
+        case 2: Self.special[Int(generator.next() % 6)]
+        case 3: Self.singles &+ generator.next() & 0x00ff_0000_00ff_0000
         case 4: generator.next() & 0x00ff_00ff_00ff_00ff
         case 5: 0x0000_0001_0010_0000 &* (generator.next() & 7)
         default: Double.random(in: -1e6...1e6, using: &generator).bitPattern
@@ -100,6 +105,7 @@ import X86
         var generator = SeededGenerator(seed: UInt64(map * 1000 + range.lowerBound))
         let pair = try EngineLockstepTests.Pair()
         let prefixes: [[UInt8]] = [[], [0x66], [0xf3], [0xf2]]
+        let maps: [[UInt8]] = [[0x0f], [0x0f, 0x38], [0x0f, 0x3a]]
         for opcode in range {
             for prefix in prefixes {
                 for _ in 0..<10 {
@@ -108,7 +114,8 @@ import X86
                     if generator.next() & 1 == 0 {
                         code.append(0x40 | UInt8(generator.next() & (isMemory ? 0xe : 0xf)))
                     }
-                    code += [[0x0f], [0x0f, 0x38], [0x0f, 0x3a]][map - 1] + [UInt8(opcode)]
+                    code += maps[map - 1]
+                    code.append(UInt8(opcode))
                     let reg = UInt8(generator.next() & 7)
                     if isMemory {
                         code += memoryOperand(reg, &generator)
@@ -125,7 +132,9 @@ import X86
         }
     }
 
-    @Test("each x87 opcode does the same under both engines", arguments: 0xd8...0xdf as ClosedRange)
+    @Test(
+        "each x87 opcode does the same under both engines",
+        arguments: 0xd8...0xdf as ClosedRange<Int>)
     func x87(opcode: Int) throws {
         var generator = SeededGenerator(seed: UInt64(opcode))
         let pair = try EngineLockstepTests.Pair()
@@ -145,8 +154,9 @@ import X86
     /// Instructions that never fault where exceptions are masked.
     private func instruction(_ generator: inout SeededGenerator) -> [UInt8] {
         let reg = UInt8(generator.next() & 7)
-        let registers = [0xc0 | reg << 3 | UInt8(generator.next() & 7)]
-        let prefix: [UInt8] = [[], [0x66], [0xf3], [0xf2]][Int(generator.next() & 3)]
+        let registers: [UInt8] = [0xc0 | reg << 3 | UInt8(generator.next() & 7)]
+        let prefixes: [[UInt8]] = [[], [0x66], [0xf3], [0xf2]]
+        let prefix = prefixes[Int(generator.next() & 3)]
         let arithmetic: [UInt8] = [0x51, 0x58, 0x59, 0x5c, 0x5d, 0x5e, 0x5f]
         switch generator.next() % 16 {
         case 0, 1, 2:
@@ -164,12 +174,13 @@ import X86
         case 13: return [0xdd] + memoryOperand(3, &generator)  // fstp m64
         case 14: return [0xdf, 0xf1]  // fcomip
         default:
-            return [
+            let others: [[UInt8]] = [
                 [0x0f, 0xae] + memoryOperand(3, &generator),  // stmxcsr
                 [0xd9] + memoryOperand(7, &generator),  // fnstcw
                 [0xdf, 0xe0],  // fnstsw ax
                 [0x0f, 0xa2],  // cpuid: a handler
-            ][Int(generator.next() & 3)]
+            ]
+            return others[Int(generator.next() & 3)]
         }
     }
 
