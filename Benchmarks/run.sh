@@ -83,7 +83,7 @@ assemble $rounds "$check" "$work/short"
 assemble $many_rounds "$many_check" "$work/long"
 run_loop() {
     measured "$1" 3 "$penumbra" run --kernel "$work/$2" --device isa-debug-exit,iobase=0xf4 \
-        --mmu "$3" --clock virtual --ledger "$work/$1.json"
+        --engine interpreter --mmu "$3" --clock virtual --ledger "$work/$1.json"
 }
 say "the loop: Penumbra"
 run_loop loop-short short bare; short_seconds=$seconds
@@ -133,6 +133,12 @@ if command -v qemu-system-x86_64 >/dev/null; then
     qemu_line="$(qemu-system-x86_64 --version | sed -n '1s/ (.*//p'), \`-accel tcg,thread=single \
 -cpu max\`, firmware included: $seconds s; Penumbra under traced takes \
 $(ratio "$traced_seconds" "$seconds") times as long"
+fi
+
+say "the same work under QEMU, the engines and the techniques"
+engines_table="Not measured: qemu-system-x86_64 is not installed."
+if command -v qemu-system-x86_64 >/dev/null; then
+    engines_table=$(PENUMBRA="$penumbra" Benchmarks/engines.sh)
 fi
 
 # per_million COUNT INSTRUCTIONS: calls a million instructions.
@@ -187,6 +193,12 @@ thousand million instructions, virtual clock.
 $(millions "$instructions" "$traced_seconds") | |
 
 $qemu_line.
+
+## The same work
+
+By [engines.sh](engines.sh): one boot of the default guest a column, which does one workload after the other.
+
+$engines_table
 
 ## Memory
 

@@ -102,7 +102,7 @@ struct RunCommand: ParsableCommand {
     @Option(
         help: """
             What executes guest code: interpreter or translator. The guest and the ledger are the \
-            same. Default: interpreter.
+            same. Default: the translator, where the host allows it.
             """)
     var engine: Engine?
 

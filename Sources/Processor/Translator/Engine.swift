@@ -39,7 +39,7 @@ public enum Engine: String, CaseIterable, Sendable {
     }()
 
     /// The one that is used where none is asked for.
-    public static var standard: Engine { .interpreter }
+    public static var standard: Engine { translatorLack == nil ? .translator : .interpreter }
 }
 
 extension Processor {
