@@ -120,6 +120,6 @@ let package = Package(
                 .product(name: "GRDB", package: "GRDB.swift"),
             ]),
         // Drives the built program, which `swift test` builds beside it.
-        tests("CommandLineTests", [.product(name: "GRDB", package: "GRDB.swift")]),
+        tests("CommandLineTests", ["Processor", .product(name: "GRDB", package: "GRDB.swift")]),
     ]
 )

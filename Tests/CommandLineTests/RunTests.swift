@@ -1,4 +1,5 @@
 import Foundation
+import Processor
 import Testing
 
 extension CommandLineTests {
@@ -26,7 +27,7 @@ extension CommandLineTests {
             #expect(result.ending == .exited(7))
             #expect(result.errorLines.count == 1)
             for words in [
-                "engine interpreter",
+                "engine \(Engine.standard)",
                 "technique traced,indication=entry,record=address,capacity=8192,",
                 "processor penumbra-v2", "hardware tlb=keep,tlb=fragment", "clock virtual",
                 "memory 64 MiB",
