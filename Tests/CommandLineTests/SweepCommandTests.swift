@@ -124,7 +124,8 @@ extension CommandLineTests {
 
             let sweep = try SweepCase(points, common: "seed: 5")
             let (csv, database) = (sweep.folder.path("s.csv"), sweep.folder.path("s.db"))
-            let result = try sweep.run("--csv", csv, "--sqlite", database)
+            let page = sweep.folder.path("s.html")
+            let result = try sweep.run("--csv", csv, "--sqlite", database, "--report", page)
             #expect(result.ending == .exited(0), "\(result.errors)")
             #expect(result.errors == "")
             let document = try sweep.document()
@@ -148,6 +149,14 @@ extension CommandLineTests {
             let lines = try sweep.folder.text("s.csv").components(separatedBy: "\r\n")
             #expect(lines.count == 1 + 20 + 1)
             #expect(lines[0].hasPrefix("parameter.device,parameter.engine,parameter.kernel,"))
+            // The page is that of a comparison with this JSON.
+            let same = sweep.folder.path("same.html")
+            let report = try Program.runTool(
+                [Program.path, "report", sweep.folder.path("s.json"), "--output", same])
+            #expect(report.ending == .exited(0), "\(report.errors)")
+            #expect(try sweep.folder.text("s.html") == sweep.folder.text("same.html"))
+            #expect(try sweep.folder.text("s.html").contains("b; memory=48M"))
+
             let queue = try DatabaseQueue(path: database)
             let rows = try queue.read {
                 try Row.fetchAll(
