@@ -52,6 +52,18 @@ extension Core {
         return false
     }
 
+    /// Whether CR0.TS allows an instruction that is defined; raises #UD or #NM if not.
+    func permitsState(isDefined: Bool) -> Bool {
+        if !isDefined {
+            _ = invalidOpcode()
+        } else if state.cr0 & CR0.taskSwitched != 0 {
+            _ = raise(.deviceNotAvailable)
+        } else {
+            return true
+        }
+        return false
+    }
+
     /// The linear address of a vector memory operand, alignment checked; nil after a fault.
     @inline(__always)
     func vectorAddress(_ op: OpRef, size: UInt64, alignment: UInt64, write: Bool) -> UInt64? {

@@ -62,15 +62,9 @@ enum ExtendedSave {
     }
 
     private static func permits(_ core: Core, _ op: OpRef) -> Bool {
-        if core.state.cr4 & CR4.osXSAVE == 0 {
-            _ = core.invalidOpcode()
-        } else if core.state.cr0 & CR0.taskSwitched != 0 {
-            _ = core.raise(.deviceNotAvailable)
-        } else if op.code == Form.supervisor.rawValue && core.state.cpl != 0 {
-            _ = core.generalProtection()
-        } else {
-            return true
-        }
+        guard core.permitsState(isDefined: core.state.cr4 & CR4.osXSAVE != 0) else { return false }
+        if op.code != Form.supervisor.rawValue || core.state.cpl == 0 { return true }
+        _ = core.generalProtection()
         return false
     }
 

@@ -69,14 +69,7 @@ enum StateImages {
     }
 
     private static func permitsFast(_ core: Core) -> Bool {
-        if core.state.cr0 & CR0.emulation != 0 {
-            _ = core.invalidOpcode()
-        } else if core.state.cr0 & CR0.taskSwitched != 0 {
-            _ = core.raise(.deviceNotAvailable)
-        } else {
-            return true
-        }
-        return false
+        core.permitsState(isDefined: core.state.cr0 & CR0.emulation == 0)
     }
 
     // MARK: Parts of the area. `area` probed it: no access below fails half-way.

@@ -11,15 +11,17 @@ struct StubBuilder {
     struct Plan {
         /// The re-encoded instruction, its memory operand at [RDI], its general register RAX.
         var instruction: [UInt8] = []
-        /// XMM registers that it reads or writes, and those that it writes.
-        var xmmLoads: [UInt8] = []
-        var xmmStores: [UInt8] = []
+        /// The vector registers that it reads or writes, and those that it writes.
+        var loads: [UInt8] = []
+        var stores: [UInt8] = []
+        /// An AVX instruction: these registers are whole YMM registers.
+        var isWide = false
         /// The general register that RAX stands for.
         var input: UInt8?
         var output: UInt8?
-        /// PCMPESTRx reads EAX and EDX.
+        /// PCMPESTRx and VPCMPESTRx read EAX and EDX.
         var readsLengths = false
-        /// PCMPxSTRI writes ECX.
+        /// PCMPxSTRI and VPCMPxSTRI write ECX.
         var writesIndex = false
         var readsFlags = false
         var writesFlags = false
@@ -38,13 +40,15 @@ struct StubBuilder {
         return builder.code
     }
 
-    /// SSE alone: the registers that the instruction names are loaded and stored.
+    /// SSE or AVX alone: the registers that the instruction names are loaded and stored.
     private mutating func namedRegisters(_ plan: Plan) {
         if plan.usesMXCSR {
             stmxcsr(VectorBlock.hostMXCSR)
             ldmxcsr(VectorBlock.workingMXCSR)
         }
-        for number in plan.xmmLoads { moveXMM(0x28, number) }
+        for number in plan.loads {
+            if plan.isWide { loadWide(number) } else { moveXMM(0x28, number) }
+        }
         run(plan)
         var jump: Int?
         if plan.usesMXCSR {
@@ -53,10 +57,17 @@ struct StubBuilder {
             jump = testExceptions()
             orExceptions()
         }
-        for number in plan.xmmStores { moveXMM(0x29, number) }
+        for number in plan.stores {
+            if plan.isWide { storeWide(number) } else { moveXMM(0x29, number) }
+        }
         storeGeneral(plan)
+        if plan.isWide { clearUpper() }
         returnZero()
-        if let jump { failure(from: jump) }
+        if let jump {
+            patch(jump)
+            if plan.isWide { clearUpper() }
+            returnExceptions()
+        }
     }
 
     /// x87 and MMX: FXRSTOR, the instruction, FXSAVE. An unmasked x87 exception becomes pending
@@ -95,7 +106,7 @@ struct StubBuilder {
         if let jump {
             patch(jump)
             restoreHost()
-            emit(0x89, 0xc8, 0xc3)  // mov eax, ecx; ret
+            returnExceptions()
         }
     }
 
@@ -138,10 +149,7 @@ struct StubBuilder {
         emit32(UInt32(VectorBlock.image) + 24)
     }
 
-    private mutating func failure(from jump: Int) {
-        patch(jump)
-        emit(0x89, 0xc8, 0xc3)  // mov eax, ecx; ret
-    }
+    private mutating func returnExceptions() { emit(0x89, 0xc8, 0xc3) }  // mov eax, ecx; ret
 
     /// Makes the jump whose 4-byte distance is at `place` lead here.
     private mutating func patch(_ place: Int) {
@@ -172,9 +180,11 @@ struct StubBuilder {
     /// A slot's offset as an 8-bit displacement: slots lie below 128.
     private func slot(_ offset: UInt16) -> UInt8 { UInt8(truncatingIfNeeded: offset) }
 
-    private mutating func emit(_ bytes: UInt8...) { code += bytes }
+    mutating func append(_ bytes: some Sequence<UInt8>) { code += bytes }
 
-    private mutating func emit32(_ value: UInt32) {
+    mutating func emit(_ bytes: UInt8...) { code += bytes }
+
+    mutating func emit32(_ value: UInt32) {
         for byte in 0..<4 { code.append(UInt8(truncatingIfNeeded: value >> UInt32(8 * byte))) }
     }
 }

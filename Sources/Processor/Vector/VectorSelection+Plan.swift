@@ -27,8 +27,8 @@ extension VectorSelection {
         for index in 0..<instruction.operandCount {
             let register = instruction[index].register
             if let number = VectorRegister.xmm(register) {
-                if !plan.xmmLoads.contains(number) { plan.xmmLoads.append(number) }
-                if index == 0 { plan.xmmStores = [number] }
+                if !plan.loads.contains(number) { plan.loads.append(number) }
+                if index == 0 { plan.stores = [number] }
             } else if VectorRegister.mmx(register) != nil {
                 plan.usesX87 = true
             } else if let number = VectorRegister.general(register) {
@@ -39,7 +39,7 @@ extension VectorSelection {
             }
         }
         if instruction.mnemonic == ZYDIS_MNEMONIC_EMMS { plan.usesX87 = true }
-        if plan.usesX87 { (plan.xmmLoads, plan.xmmStores) = ([], []) }
+        if plan.usesX87 { (plan.loads, plan.stores) = ([], []) }
         addImplicit(instruction.mnemonic, &plan)
         plan.usesMXCSR = usesMXCSR(encoding)
         plan.instruction = reencode(instruction, hasGeneral: general != nil)
@@ -50,20 +50,20 @@ extension VectorSelection {
     private static func addImplicit(_ mnemonic: ZydisMnemonic, _ plan: inout StubBuilder.Plan) {
         switch mnemonic {
         case ZYDIS_MNEMONIC_PBLENDVB, ZYDIS_MNEMONIC_BLENDVPS, ZYDIS_MNEMONIC_BLENDVPD:
-            if !plan.xmmLoads.contains(0) { plan.xmmLoads.append(0) }
+            if !plan.loads.contains(0) { plan.loads.append(0) }
         case ZYDIS_MNEMONIC_PCMPESTRI, ZYDIS_MNEMONIC_PCMPISTRI:
             plan.readsLengths = mnemonic == ZYDIS_MNEMONIC_PCMPESTRI
             plan.writesIndex = true
             plan.writesFlags = true
-            plan.xmmStores = []
+            plan.stores = []
         case ZYDIS_MNEMONIC_PCMPESTRM, ZYDIS_MNEMONIC_PCMPISTRM:
             plan.readsLengths = mnemonic == ZYDIS_MNEMONIC_PCMPESTRM
             plan.writesFlags = true
-            plan.xmmStores = [0]
+            plan.stores = [0]
         case ZYDIS_MNEMONIC_COMISS, ZYDIS_MNEMONIC_COMISD, ZYDIS_MNEMONIC_UCOMISS,
             ZYDIS_MNEMONIC_UCOMISD, ZYDIS_MNEMONIC_PTEST:
             plan.writesFlags = true
-            plan.xmmStores = []
+            plan.stores = []
         default: break
         }
     }

@@ -91,12 +91,6 @@ enum VectorSelection {
         if plan.readsFlags { code |= VectorCode.readsFlags }
         if plan.writesFlags { code |= VectorCode.writesFlags }
         op.code = code
-        guard let stub = unit.place(StubBuilder.build(plan)) else {
-            op.handler = VectorStubs.missing
-            return true
-        }
-        op.a = UInt16(truncatingIfNeeded: stub)
-        op.b = UInt16(truncatingIfNeeded: stub >> 16)
         let special =
             VectorCode.writes | VectorCode.readsFlags | VectorCode.writesFlags
         if code & special != 0 {
@@ -104,6 +98,7 @@ enum VectorSelection {
         } else {
             op.handler = code & VectorCode.reads != 0 ? VectorStubs.load : VectorStubs.registers
         }
+        unit.place(plan, &op)
         return true
     }
 

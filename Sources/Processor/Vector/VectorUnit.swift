@@ -81,8 +81,19 @@ final class VectorUnit {
     /// Whether stubs can be made at all in this process.
     var canExecute: Bool { block[VectorBlock.firstStub, as: UInt64.self] != 0 }
 
+    /// Builds an op's stub and has the op name it; when it does not fit, the op's handler becomes
+    /// the one that makes room.
+    func place(_ plan: StubBuilder.Plan, _ op: inout Op) {
+        guard let stub = place(StubBuilder.build(plan)) else {
+            op.handler = VectorStubs.missing
+            return
+        }
+        op.a = UInt16(truncatingIfNeeded: stub)
+        op.b = UInt16(truncatingIfNeeded: stub >> 16)
+    }
+
     /// Where the stub with this code lies, in bytes from the first one; nil when it does not fit.
-    func place(_ stub: [UInt8]) -> UInt32? {
+    private func place(_ stub: [UInt8]) -> UInt32? {
         if let known = stubs[stub] { return known }
         guard let address = code?.append(stub) else {
             isFull = true

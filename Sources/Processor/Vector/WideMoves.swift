@@ -33,14 +33,9 @@ enum WideMoves {
     /// (SDM Vol. 2A §2.4).
     static func permits(_ core: Core) -> Bool {
         let components = ExtendedState.sse | ExtendedState.avx
-        if core.state.cr4 & CR4.osXSAVE == 0 || core.state.xcr0 & components != components {
-            _ = core.invalidOpcode()
-        } else if core.state.cr0 & CR0.taskSwitched != 0 {
-            _ = core.raise(.deviceNotAvailable)
-        } else {
-            return true
-        }
-        return false
+        return core.permitsState(
+            isDefined: core.state.cr4 & CR4.osXSAVE != 0
+                && core.state.xcr0 & components == components)
     }
 
     // MARK: Stubs

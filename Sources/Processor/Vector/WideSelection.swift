@@ -5,7 +5,7 @@ import X86
 /// registers (SDM Vol. 2A §2.3).
 ///
 /// As the others (`VectorUnit`) they are executed by the host's processor, in stubs that load whole
-/// YMM registers (`WideStubBuilder`). What touches memory by elements, or only state, has handlers
+/// YMM registers (`StubBuilder`). What touches memory by elements, or only state, has handlers
 /// of its own (`WideMoves`).
 enum WideSelection {
     /// Sets the op's handler if the instruction is one of these and the model has it.
@@ -54,19 +54,15 @@ enum WideSelection {
         }
         if plan.writesFlags { code |= VectorCode.writesFlags }
         op.code = code
-        guard let stub = unit.place(WideStubBuilder.build(plan)) else {
-            op.handler = VectorStubs.missing
-            return true
-        }
-        op.a = UInt16(truncatingIfNeeded: stub)
-        op.b = UInt16(truncatingIfNeeded: stub >> 16)
         op.handler = WideMoves.execute
+        unit.place(plan, &op)
         return true
     }
 
     /// The stub's plan; nil for an operand that no stub provides for.
-    private static func plan(_ instruction: Instruction, _ prefix: VEX) -> WideStubBuilder.Plan? {
-        var plan = WideStubBuilder.Plan()
+    private static func plan(_ instruction: Instruction, _ prefix: VEX) -> StubBuilder.Plan? {
+        var plan = StubBuilder.Plan()
+        plan.isWide = true
         var hasGeneral = false
         for index in 0..<instruction.operandCount {
             let register = instruction[index].register
@@ -81,7 +77,9 @@ enum WideSelection {
             }
         }
         addImplicit(instruction.mnemonic, &plan)
-        plan.usesMXCSR = instruction.isaSet != ZYDIS_ISA_SET_AVX2
+        // String comparisons leave an index in RCX, which the look at MXCSR would overwrite, and
+        // do not use it.
+        plan.usesMXCSR = instruction.isaSet != ZYDIS_ISA_SET_AVX2 && !plan.writesIndex
         plan.instruction = reencode(instruction, prefix, hasGeneral: hasGeneral)
         return plan
     }
@@ -94,7 +92,7 @@ enum WideSelection {
     }
 
     /// What the instruction uses without naming it.
-    private static func addImplicit(_ mnemonic: ZydisMnemonic, _ plan: inout WideStubBuilder.Plan) {
+    private static func addImplicit(_ mnemonic: ZydisMnemonic, _ plan: inout StubBuilder.Plan) {
         switch mnemonic {
         case ZYDIS_MNEMONIC_VPCMPESTRI, ZYDIS_MNEMONIC_VPCMPISTRI:
             plan.readsLengths = mnemonic == ZYDIS_MNEMONIC_VPCMPESTRI
