@@ -17,9 +17,9 @@ final class MachineClock: TimeSource {
     static let tscFrequency: UInt64 = 1_000_000_000
 
     let kind: ClockKind
-    /// The retired instructions of all processors.
+    /// What the processor whose turn it is has retired.
     var retired: () -> UInt64 = { 0 }
-    /// What the processors whose turn it is not have retired.
+    /// What the others have.
     var retiredByOthers: UInt64 = 0
     /// The time that halts have skipped, modulo 2^64: a machine that was saved with the host clock
     /// may have retired more instructions than nanoseconds have passed.
@@ -31,7 +31,7 @@ final class MachineClock: TimeSource {
         hostStart = Self.hostNow
     }
 
-    var now: UInt64 { now(retired: kind == .virtual ? retired() &- retiredByOthers : 0) }
+    var now: UInt64 { now(retired: retired()) }
 
     /// The same where the processor whose turn it is has retired so many instructions.
     func now(retired: UInt64) -> UInt64 {
@@ -46,7 +46,7 @@ final class MachineClock: TimeSource {
 
     /// Makes it show `time`, in a machine that is restored.
     func set(_ time: UInt64) {
-        skipped = time &- retired()
+        skipped = time &- retiredByOthers &- retired()
         hostStart = Self.hostNow &- time
     }
 

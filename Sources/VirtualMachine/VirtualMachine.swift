@@ -131,7 +131,7 @@ public final class VirtualMachine {
             : Oracle(
                 memory: memory, processors: processors, uses: configuration.verification == .uses)
         board.hypervisor = hypervisor
-        clock.retired = { [unowned self] in retired }
+        clock.retired = { [unowned self] in current.retired }
         turn.begin(0, retired: 0, total: 0)
         if configuration.countsPlaces { hypervisor.countPlaces() }
     }

@@ -57,16 +57,12 @@ import X86
     }
 
     /// The processor that this state belongs to, for what is not per-instruction work.
-    @inline(__always) var processor: Processor {
-        // The reference is stored just behind the state, unowned; see Processor.init.
-        unsafe Unmanaged<Processor>.fromOpaque(
-            raw.load(fromByteOffset: Core.processorOffset, as: UnsafeRawPointer.self)
-        )._withUnsafeGuaranteedRef { $0 }
-    }
+    @inline(__always) var processor: Processor { withProcessor { $0 } }
 
     /// Does something with the processor, without retaining it, as `processor` does: for what is
     /// done often.
     @inline(__always) func withProcessor<Result>(_ body: (Processor) -> Result) -> Result {
+        // The reference is stored just behind the state, unowned; see Processor.init.
         unsafe Unmanaged<Processor>.fromOpaque(
             raw.load(fromByteOffset: Core.processorOffset, as: UnsafeRawPointer.self)
         )._withUnsafeGuaranteedRef(body)
