@@ -1,3 +1,5 @@
+import Reporting
+
 /// One workload under one technique: what was measured, and its price.
 ///
 /// Part of the comparison's JSON; Docs/Comparison.md says what each key means.
@@ -39,7 +41,7 @@ public struct Cell: Equatable, Sendable, Codable {
     /// Where exits come from, in the regions of interest, with most exits first.
     public var places: [LedgerDocument.Places]?
     /// How the run went on over its instructions.
-    public var series: LedgerDocument.Series?
+    public var series: Report.Series?
 
     /// How many places of a kind are kept; the ledger, in the folder of results, has more.
     static let mostPlaces = 20

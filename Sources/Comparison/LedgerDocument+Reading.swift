@@ -106,12 +106,12 @@ extension LedgerDocument {
         return places
     }
 
-    private static func series(_ node: InputNode) throws(InputError) -> Series {
+    private static func series(_ node: InputNode) throws(InputError) -> Report.Series {
         let members = try node.members("series", allowed: ["columns", "interval", "points"])
         guard let columns = members["columns"], let interval = members["interval"],
             let points = members["points"]
         else { throw node.error("series misses a part; give columns, interval, points") }
-        var series = Series(
+        var series = Report.Series(
             interval: try interval.count("interval"), columns: [], points: [])
         for column in try columns.elements("columns") {
             series.columns.append(try column.text("a column"))

@@ -1,3 +1,5 @@
+import Reporting
+
 /// A ledger as `penumbra run --ledger` writes it, read back.
 public struct LedgerDocument: Equatable, Sendable {
     /// Exact counts by name; what is not there is 0.
@@ -41,29 +43,15 @@ public struct LedgerDocument: Equatable, Sendable {
         public var reasons: [String: UInt64]
     }
 
-    /// States and counts of the run as it went on, one point every so many instructions.
-    public struct Series: Equatable, Sendable, Codable {
-        /// Instructions between two points.
-        public var interval: UInt64
-        /// What the columns are.
-        public var columns: [String]
-        public var points: [[UInt64]]
-
-        public init(interval: UInt64, columns: [String], points: [[UInt64]]) {
-            self.interval = interval
-            self.columns = columns
-            self.points = points
-        }
-    }
-
     public var facts: [String: String]
     public var counts: Counts
     /// The parts of the run, empty where the ledger does not tell them.
     public var regions: [Region]
-    public var series: Series?
+    public var series: Report.Series?
 
     public init(
-        facts: [String: String], counts: Counts, regions: [Region] = [], series: Series? = nil
+        facts: [String: String], counts: Counts, regions: [Region] = [],
+        series: Report.Series? = nil
     ) {
         self.facts = facts
         self.counts = counts

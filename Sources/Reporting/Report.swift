@@ -57,7 +57,7 @@ public struct Report: Equatable, Sendable {
     }
 
     /// The run as it went on: one point every so many instructions.
-    public struct Series: Equatable, Sendable {
+    public struct Series: Equatable, Sendable, Codable {
         /// Instructions between two points.
         public var interval: UInt64
         /// The names of a point's numbers.

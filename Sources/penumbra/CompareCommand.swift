@@ -67,17 +67,7 @@ struct CompareCommand: ParsableCommand {
         transform: JobCount.parse)
     var jobs = 2
 
-    @Option(help: .init("Write everything as JSON.", valueName: "file"))
-    var json: String?
-
-    @Option(help: .init("Write a line a run as comma-separated values.", valueName: "file"))
-    var csv: String?
-
-    @Option(help: .init("Add a row a run to an SQLite database.", valueName: "file"))
-    var sqlite: String?
-
-    @Option(help: .init("Write a page that a browser shows, offline.", valueName: "file.html"))
-    var report: String?
+    @OptionGroup var files: ResultFiles
 
     @Argument(
         parsing: .allUnrecognized, help: .init("The guest's options.", valueName: "guest options"))

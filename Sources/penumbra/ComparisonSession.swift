@@ -6,15 +6,6 @@ import VirtualMachine
 
 /// One `penumbra compare` or `penumbra sweep`, from what is to run to the exit status.
 struct ComparisonSession {
-    /// Where results go.
-    struct Results {
-        var output: String
-        var json: String?
-        var csv: String?
-        var sqlite: String?
-        var report: String?
-    }
-
     /// What executes the runs.
     enum Executor {
         /// So many processes at a time.
@@ -24,13 +15,19 @@ struct ComparisonSession {
     }
 
     private let plan: ComparisonPlan
-    private let results: Results
+    /// The folder that keeps what is done.
+    private let output: String
+    private let files: ResultFiles
     private let executor: Executor
     private let retriesFailed: Bool
 
-    init(_ plan: ComparisonPlan, results: Results, executor: Executor, retriesFailed: Bool) {
+    init(
+        _ plan: ComparisonPlan, output: String, files: ResultFiles, executor: Executor,
+        retriesFailed: Bool
+    ) {
         self.plan = plan
-        self.results = results
+        self.output = output
+        self.files = files
         self.executor = executor
         self.retriesFailed = retriesFailed
     }
@@ -66,15 +63,14 @@ struct ComparisonSession {
         plan = try ComparisonPlan(
             runs, workloads: options.workloads(), techniques: options.techniques(),
             profile: Profile.named(options.profile))
-        results = Results(
-            output: options.output, json: options.json, csv: options.csv, sqlite: options.sqlite,
-            report: options.report)
+        output = options.output
+        self.files = options.files
         executor = .local(jobs: options.jobs)
         retriesFailed = true
     }
 
     func run() throws {
-        let database = try results.sqlite.map { path throws(ComparisonError) in
+        let database = try files.sqlite.map { path throws(ComparisonError) in
             try RunDatabase(path)
         }
         Interruption.watch()
@@ -84,7 +80,7 @@ struct ComparisonSession {
             progress: { progress in line.update(progress) })
         let jobs = if case .local(let jobs) = executor { jobs } else { 1 }
         var comparison = try ComparisonRun(
-            plan, output: results.output, jobs: jobs, observer: observer)
+            plan, output: output, jobs: jobs, observer: observer)
         if case .slurm(let slurm, _) = executor { try comparison.cancelLeftovers(slurm) }
         let resumed = try comparison.resume(retryingFailed: retriesFailed)
         if resumed > 0 {
@@ -119,7 +115,7 @@ struct ComparisonSession {
 
     private func goesOn(_ document: ComparisonDocument) -> String {
         let done = document.cells.count { $0.status == .done }
-        return "\(done) of \(document.cells.count) runs are done and kept in \(results.output); "
+        return "\(done) of \(document.cells.count) runs are done and kept in \(output); "
             + "the same command goes on"
     }
 
@@ -128,9 +124,9 @@ struct ComparisonSession {
         for cell in document.cells where cell.slowdown != nil {
             try database?.add(cell, of: document)
         }
-        if let path = results.json { try WholeFile.write(document.json(), to: path) }
-        if let path = results.csv { try WholeFile.write(document.csv(), to: path) }
-        if let path = results.report { try WholeFile.write(document.html(), to: path) }
+        if let path = files.json { try WholeFile.write(document.json(), to: path) }
+        if let path = files.csv { try WholeFile.write(document.csv(), to: path) }
+        if let path = files.report { try WholeFile.write(document.html(), to: path) }
     }
 
     /// This program's own file, also where another has taken its name since: children are of the same

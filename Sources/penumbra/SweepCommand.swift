@@ -60,17 +60,7 @@ struct SweepCommand: ParsableCommand {
     @Flag(help: "Check the file, print its points, and run nothing.")
     var list = false
 
-    @Option(help: .init("Write everything as JSON.", valueName: "file"))
-    var json: String?
-
-    @Option(help: .init("Write a line a run as comma-separated values.", valueName: "file"))
-    var csv: String?
-
-    @Option(help: .init("Add a row a run to an SQLite database.", valueName: "file"))
-    var sqlite: String?
-
-    @Option(help: .init("Write a page that a browser shows, offline.", valueName: "file.html"))
-    var report: String?
+    @OptionGroup var files: ResultFiles
 
     func run() throws {
         let plan = try SweepPlanner(Sweep.read(file)).plan(profile: Profile.named(profile))
@@ -85,8 +75,7 @@ struct SweepCommand: ParsableCommand {
         }
         try ComparisonSession(
             plan,
-            results: .init(output: output, json: json, csv: csv, sqlite: sqlite, report: report),
-            executor: executor, retriesFailed: retryFailed
+            output: output, files: files, executor: executor, retriesFailed: retryFailed
         ).run()
     }
 }

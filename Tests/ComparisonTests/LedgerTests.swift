@@ -90,7 +90,7 @@ import Testing
         let document = try LedgerDocument.parse(text, file: "l.json")
         #expect(
             document.series
-                == LedgerDocument.Series(
+                == Report.Series(
                     interval: 10, columns: ["instructions", "exits"],
                     points: [[10, 3], [20, .max]]))
         let error = Self.error(text.replacing("[10, 3]", with: "[10]"))
