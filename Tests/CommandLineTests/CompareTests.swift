@@ -5,7 +5,7 @@ import Testing
 extension CommandLineTests {
     @Suite struct CompareTests {
         /// A comparison of the small guest in a folder of its own.
-        private struct Case {
+        private struct Case: ComparisonCase {
             let folder: Scratch
             let arguments: [String]
 
@@ -20,46 +20,8 @@ extension CommandLineTests {
                     ] + arguments
             }
 
-            func run(_ more: String...) throws -> Program.Result {
-                try Program.runTool(arguments + more)
-            }
-
-            /// Starts it without waiting for it.
-            func start() throws -> pid_t {
-                let null = try Program.openFile("/dev/null", O_RDWR)
-                let errors = try Program.openFile(folder.file("err"), O_RDWR)
-                defer {
-                    close(null)
-                    close(errors)
-                }
-                return try Program.start(arguments, input: null, output: null, errors: errors)
-            }
-
             func document() throws -> Document {
                 try JSONDecoder().decode(Document.self, from: Data(folder.text("c.json").utf8))
-            }
-
-            /// When each finished run was noted, by its folder.
-            func finished() throws -> [String: Date] {
-                let cells = folder.url.appending(path: "out/cells")
-                var result: [String: Date] = [:]
-                guard FileManager.default.fileExists(atPath: cells.path) else { return result }
-                for name in try FileManager.default.contentsOfDirectory(atPath: cells.path) {
-                    let path = cells.appending(path: name + "/run.json").path
-                    guard let facts = try? FileManager.default.attributesOfItem(atPath: path)
-                    else { continue }
-                    result[name] = facts[.modificationDate] as? Date
-                }
-                return result
-            }
-
-            /// Waits until so many runs are noted; a minute at most.
-            func wait(forFinished count: Int) throws {
-                for _ in 0..<6000 {
-                    if let finished = try? finished(), finished.count >= count { return }
-                    usleep(10_000)
-                }
-                Issue.record("\(count) runs were not finished in a minute")
             }
         }
 
@@ -178,13 +140,13 @@ extension CommandLineTests {
             #expect((row["configuration"] as String).hasPrefix("traced,indication=entry,"))
 
             // Again: nothing runs, and another profile changes prices alone.
-            let noted = try comparison.finished()
+            let noted = try comparison.ended()
             #expect(noted.count == 18)
             let again = try comparison.run(
                 "--sqlite", comparison.folder.path("c.db"), "--profile", "nested-cloud")
             #expect(again.ending == .exited(0))
             #expect(again.errors == "penumbra: 18 of 18 runs were done before\n")
-            #expect(try comparison.finished() == noted)
+            #expect(try comparison.ended() == noted)
             let count = try database.read {
                 try Int.fetchOne($0, sql: "SELECT count(*) FROM runs")
             }
@@ -258,7 +220,7 @@ extension CommandLineTests {
         @Test func `a process that is killed loses its own cell alone`() throws {
             let comparison = try Case("--workload", "q;l", "--mmu", "bare", "--jobs", "1")
             let process = try comparison.start()
-            try comparison.wait(forFinished: 1)
+            try comparison.wait(forEnded: 1)
             var child: pid_t?
             for _ in 0..<2000 {
                 let path = "/proc/\(process)/task/\(process)/children"
@@ -283,7 +245,7 @@ extension CommandLineTests {
             defer { close(null) }
             let process = try Program.start(
                 [copy] + comparison.arguments.dropFirst(), input: null, output: null, errors: null)
-            try comparison.wait(forFinished: 1)
+            try comparison.wait(forEnded: 1)
             try FileManager.default.removeItem(atPath: copy)
             #expect(Program.wait(for: process) == .exited(0))
             #expect(try comparison.document().cells.allSatisfy { $0.status == "done" })
@@ -304,7 +266,7 @@ extension CommandLineTests {
         @Test func `after Ctrl-C the same command goes on where it was`() throws {
             let comparison = try Case("--workload", "b;bb;bbb", "--jobs", "1")
             let process = try comparison.start()
-            try comparison.wait(forFinished: 2)
+            try comparison.wait(forEnded: 2)
             kill(process, SIGINT)
             #expect(Program.wait(for: process) == .exited(130))
             let errors = try comparison.folder.text("err")
@@ -314,14 +276,14 @@ extension CommandLineTests {
             let done = interrupted.count { $0.status == "done" }
             #expect(done >= 2 && done < 18)
             #expect(interrupted.count { $0.status == "missing" } == 18 - done)
-            let noted = try comparison.finished()
+            let noted = try comparison.ended()
             #expect(noted.count == done)
 
             let result = try comparison.run("--jobs", "2")
             #expect(result.ending == .exited(0))
             #expect(result.errors == "penumbra: \(done) of 18 runs were done before\n")
             #expect(try comparison.document().cells.allSatisfy { $0.status == "done" })
-            let all = try comparison.finished()
+            let all = try comparison.ended()
             #expect(all.count == 18)
             #expect(noted.allSatisfy { all[$0.key] == $0.value })
         }
@@ -405,7 +367,7 @@ extension CommandLineTests {
                 #expect(result.output == "")
                 #expect(result.errorLines.count == 1, "\(result.errors)")
                 #expect(result.errors.contains(words), "\(result.errors)")
-                #expect(try comparison.finished().isEmpty)
+                #expect(try comparison.ended().isEmpty)
             }
         }
 

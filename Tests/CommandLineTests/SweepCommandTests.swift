@@ -3,7 +3,7 @@ import GRDB
 import Testing
 
 /// A sweep over the small guest in a folder of its own.
-struct SweepCase {
+struct SweepCase: ComparisonCase {
     let folder: Scratch
     let arguments: [String]
 
@@ -33,43 +33,8 @@ struct SweepCase {
             ] + arguments
     }
 
-    func run(_ more: String...) throws -> Program.Result {
-        try Program.runTool(arguments + more)
-    }
-
     func document() throws -> Document {
         try JSONDecoder().decode(Document.self, from: Data(folder.text("s.json").utf8))
-    }
-
-    /// When each run that ended was noted, by its folder.
-    func ended() throws -> [String: Date] {
-        let cells = folder.url.appending(path: "out/cells")
-        var result: [String: Date] = [:]
-        guard FileManager.default.fileExists(atPath: cells.path) else { return result }
-        for name in try FileManager.default.contentsOfDirectory(atPath: cells.path) {
-            let path = cells.appending(path: name + "/run.json").path
-            guard let facts = try? FileManager.default.attributesOfItem(atPath: path)
-            else { continue }
-            result[name] = facts[.modificationDate] as? Date
-        }
-        return result
-    }
-
-    /// Starts it without waiting for it, and waits until so many runs are noted; a minute at most.
-    func start(forEnded count: Int) throws -> pid_t {
-        let null = try Program.openFile("/dev/null", O_RDWR)
-        let errors = try Program.openFile(folder.file("err"), O_RDWR)
-        defer {
-            close(null)
-            close(errors)
-        }
-        let process = try Program.start(arguments, input: null, output: null, errors: errors)
-        for _ in 0..<6000 {
-            if let ended = try? ended(), ended.count >= count { return process }
-            usleep(10_000)
-        }
-        Issue.record("\(count) runs did not end in a minute")
-        return process
     }
 
     /// What the tests look at of the JSON.
