@@ -49,6 +49,11 @@ import X86
     }
     /// Whether there are any.
     public var hasCompletedWrites: Bool { !completedWrites.isEmpty }
+    /// What `blocks` has of translations, for the run loop.
+    var translations: Unretained<TranslationMemory>? {
+        get { unsafe interface.pointee.translations }
+        set { unsafe interface.pointee.translations = newValue }
+    }
     /// The platform asserts INTR. Looked at between instructions when the guest allows interrupts.
     public var interruptRequested: Bool {
         get { unsafe interface.pointee.interruptRequested }
@@ -134,6 +139,7 @@ import X86
         var nmiRequested = false
         var observesUses = false
         var completedWrites: [UInt64] = []
+        var translations: Unretained<TranslationMemory>?
     }
 
     /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).

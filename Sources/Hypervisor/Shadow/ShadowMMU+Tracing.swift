@@ -245,12 +245,13 @@ extension ShadowMMU {
     func flushInvalidations() {
         // Model: steps S1, S2.
         if pendingAll {
-            for cache in caches { cache.invalidateAll() }
+            for index in caches.indices { caches[index].control.invalidateAll() }
             ledger.fullInvalidations &+= UInt64(caches.count)
         } else if pendingCount > 0 {
-            for cache in caches {
+            for index in caches.indices {
+                let control = caches[index].control
                 for number in 0..<pendingCount {
-                    cache.invalidate(GuestVirtualAddress(pendingAddresses[number]))
+                    control.invalidate(GuestVirtualAddress(pendingAddresses[number]))
                 }
             }
             ledger.pageInvalidations &+= UInt64(caches.count &* pendingCount)

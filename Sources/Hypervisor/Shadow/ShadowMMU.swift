@@ -47,7 +47,9 @@ package final class ShadowMMU {
     /// How writes to guest tables are noticed.
     let policy: Policy
     let tables: TableMemory
-    let caches: [any TranslationCacheControl]
+    let caches: [UnretainedCaches]
+    /// The same; what keeps them.
+    private let keptCaches: [any TranslationCacheControl]
     /// The machine frame of shadow page 0.
     let firstFrame: UInt64
     /// How many shadow pages there may be, the empty root included.
@@ -199,7 +201,8 @@ package final class ShadowMMU {
         self.counters = counters
         self.liveRoots = liveRoots
         self.pendingAddresses = pendingAddresses
-        self.caches = caches
+        keptCaches = caches
+        self.caches = caches.map { UnretainedCaches($0) }
         self.policy = policy
         self.firstFrame = firstFrame
         ceiling = UInt32(pageCount)
