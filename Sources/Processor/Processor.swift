@@ -81,7 +81,10 @@ import X86
         didSet { hasObserver = observer != nil }
     }
     /// Blocks are translated when the run loop comes to them for the n-th time.
-    package var usesBeforeTranslation: UInt32 = 3
+    package var usesBeforeTranslation: UInt32 {
+        get { unsafe interface.pointee.usesBeforeTranslation }
+        set { unsafe interface.pointee.usesBeforeTranslation = newValue }
+    }
     /// Whether there is an observer.
     private(set) var hasObserver = false
     /// Whether the observer is told of each use of a cached translation too. Nothing is kept in
@@ -140,6 +143,7 @@ import X86
         var observesUses = false
         var completedWrites: [UInt64] = []
         var translations: Unretained<TranslationMemory>?
+        var usesBeforeTranslation: UInt32 = 3
     }
 
     /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).

@@ -63,7 +63,7 @@ extension ShadowMMU {
             let next = min((frame &+ 1) << 12, end)
             if tables.isRAM(frame) {
                 let machine = MachineFrame(tables.firstGuestFrame &+ frame)
-                for cache in caches { cache.control.codeChanged(in: machine) }
+                for cache in caches { cache.codeChanged(in: machine) }
                 endWatch(frame)
                 while address < next && isTraced(frame) {
                     syncEntry(frame, Int(address >> 3) & 511, refills: policy.refills)

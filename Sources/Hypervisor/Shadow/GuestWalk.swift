@@ -102,7 +102,7 @@ extension ShadowMMU {
             return false
         }
         let frame = MachineFrame(tables.firstGuestFrame &+ table)
-        for cache in caches { cache.control.codeChanged(in: frame) }
+        for cache in caches { cache.codeChanged(in: frame) }
         syncEntry(table, form == .twoLevel ? index >> 1 : index)
         return true
     }

@@ -201,9 +201,12 @@ extension ShadowMMU {
     private func climb(_ first: UInt32, _ bits: UInt64, _ budget: inout Int) {
         var slot = first
         var address = bits
+        var shift = pages[page(ofSlot: first)].level.shift
         while true {
             let page = page(ofSlot: slot)
-            address |= UInt64(slot & 511) << pages[page].level.shift
+            address |= UInt64(slot & 511) &<< shift
+            // A parent is of the next level.
+            shift &+= 9
             if pages[page].isRoot {
                 if pages[page].isDirect && policy.nesting != nil {
                     // The second dimension: which virtual addresses lead here is not known.
@@ -245,13 +248,12 @@ extension ShadowMMU {
     func flushInvalidations() {
         // Model: steps S1, S2.
         if pendingAll {
-            for index in caches.indices { caches[index].control.invalidateAll() }
+            for index in caches.indices { caches[index].invalidateAll() }
             ledger.fullInvalidations &+= UInt64(caches.count)
         } else if pendingCount > 0 {
             for index in caches.indices {
-                let control = caches[index].control
                 for number in 0..<pendingCount {
-                    control.invalidate(GuestVirtualAddress(pendingAddresses[number]))
+                    caches[index].invalidate(GuestVirtualAddress(pendingAddresses[number]))
                 }
             }
             ledger.pageInvalidations &+= UInt64(caches.count &* pendingCount)

@@ -120,5 +120,11 @@ package protocol TranslationCacheControl: AnyObject {
     init(_ control: any TranslationCacheControl) { unsafe reference = control }
 
     @inline(__always)
-    var control: any TranslationCacheControl { unsafe reference }
+    func invalidate(_ address: GuestVirtualAddress) { unsafe reference.invalidate(address) }
+
+    @inline(__always)
+    func invalidateAll() { unsafe reference.invalidateAll() }
+
+    @inline(__always)
+    func codeChanged(in frame: MachineFrame) { unsafe reference.codeChanged(in: frame) }
 }
