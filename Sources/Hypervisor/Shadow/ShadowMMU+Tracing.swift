@@ -248,19 +248,25 @@ extension ShadowMMU {
     func flushInvalidations() {
         // Model: steps S1, S2.
         if pendingAll {
-            for index in caches.indices { caches[index].invalidateAll() }
+            for cache in caches { cache.invalidateAll() }
             ledger.fullInvalidations &+= UInt64(caches.count)
         } else if pendingCount > 0 {
-            for index in caches.indices {
-                for number in 0..<pendingCount {
-                    caches[index].invalidate(GuestVirtualAddress(pendingAddresses[number]))
-                }
+            for index in processors.indices {
+                processors[index].with { dropPending(from: $0) }
             }
+            for cache in otherCaches { dropPending(from: cache) }
             ledger.pageInvalidations &+= UInt64(caches.count &* pendingCount)
         } else {
             return
         }
         pendingAll = false
         pendingCount = 0
+    }
+
+    @inline(__always)
+    private func dropPending(from cache: some TranslationCacheControl) {
+        for number in 0..<pendingCount {
+            cache.invalidate(GuestVirtualAddress(pendingAddresses[number]))
+        }
     }
 }

@@ -110,21 +110,3 @@ package protocol TranslationCacheControl: AnyObject {
     /// Memory in the frame was written behind the processor's back.
     func codeChanged(in frame: MachineFrame)
 }
-
-/// A processor's translation caches that are not retained for their use: see `Unretained`.
-@safe struct UnretainedCaches {
-    // Invariant: whoever holds this value holds the object as well.
-    private unowned(unsafe) let reference: any TranslationCacheControl
-
-    /// The holder must keep `control` for as long as it keeps this value.
-    init(_ control: any TranslationCacheControl) { unsafe reference = control }
-
-    @inline(__always)
-    func invalidate(_ address: GuestVirtualAddress) { unsafe reference.invalidate(address) }
-
-    @inline(__always)
-    func invalidateAll() { unsafe reference.invalidateAll() }
-
-    @inline(__always)
-    func codeChanged(in frame: MachineFrame) { unsafe reference.codeChanged(in: frame) }
-}
