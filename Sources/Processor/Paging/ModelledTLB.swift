@@ -102,6 +102,7 @@ final class ModelledTLB {
 
     /// Drops one translation, or none, as a random number has it.
     func evict(_ number: UInt64) -> CachedPage? {
-        number & 7 == 0 && (hasLarge || hasLargest) ? large.evict(number >> 3) : small.evict(number >> 3)
+        let array = number & 7 == 0 && (hasLarge || hasLargest) ? large : small
+        return array.evict(number >> 3)
     }
 }
