@@ -55,7 +55,7 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ]),
         module("Debugger", ["X86", "Processor", "Hypervisor", "VirtualMachine"]),
-        module("Reporting", ["X86", "Hypervisor"]),
+        module("Reporting", ["X86", "Hypervisor", "Processor", "CZydis"]),
         .target(
             name: "Comparison",
             dependencies: [
@@ -112,7 +112,7 @@ let package = Package(
             ]),
         tests(
             "DebuggerTests", ["Debugger", "VirtualMachine", "Hypervisor", "Processor", "X86"]),
-        tests("ReportingTests", ["Reporting", "Hypervisor"]),
+        tests("ReportingTests", ["Reporting", "Hypervisor", "Processor", "X86"]),
         tests(
             "ComparisonTests",
             [

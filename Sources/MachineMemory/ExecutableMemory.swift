@@ -16,15 +16,18 @@ import Glibc
     /// Maps `capacity` bytes (rounded up to pages); nil where the host forbids executable memory.
     public init?(capacity: Int) {
         let bytes = (max(capacity, 1) + 4095) & ~4095
-        let descriptor = unsafe memfd_create("penumbra-code", PENUMBRA_MFD_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        guard ftruncate(descriptor, bytes) == 0 else { return nil }
-        let write = unsafe mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
+        // Memory of its own, not a file's: by that `perf` knows that code in it is named by a map.
+        let write = unsafe mmap(
+            nil, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)
         guard unsafe write != MAP_FAILED else { return nil }
-        let execute = unsafe mmap(nil, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, descriptor, 0)
+        let execute = unsafe penumbra_map_again(write, bytes)
         guard unsafe execute != MAP_FAILED else {
             unsafe munmap(write, bytes)
+            return nil
+        }
+        guard unsafe mprotect(execute, bytes, PROT_READ | PROT_EXEC) == 0 else {
+            unsafe munmap(write, bytes)
+            unsafe munmap(execute, bytes)
             return nil
         }
         unsafe writable = write.unsafelyUnwrapped

@@ -76,6 +76,9 @@ import X86
         didSet { updateObservation() }
     }
 
+    /// Called with each block that the translator has made code of. It must not run the processor.
+    public var translationObserver: ((TranslatedBlock) -> Void)?
+
     /// Who is told of translations and of what ends them; nobody in an ordinary run.
     package var observer: (any TranslationObserver)? {
         didSet { hasObserver = observer != nil }

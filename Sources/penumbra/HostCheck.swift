@@ -43,7 +43,7 @@ struct HostCheck {
         else {
             return HostCheck(
                 verdict: .fail, subject: subject,
-                finding: "this host forbids it (memfd_create and an executable mapping): allow it "
+                finding: "this host forbids it (shared memory mapped executable): allow it "
                     + "in the sandbox or security policy")
         }
         #if arch(x86_64)

@@ -36,7 +36,7 @@ struct LedgerFile {
 
 extension Failure {
     /// A file that swift-system could not open or write.
-    fileprivate static func writing(_ path: String, _ error: any Error) -> Failure {
+    static func writing(_ path: String, _ error: any Error) -> Failure {
         .cannotWrite(path: path, errno: (error as? Errno)?.rawValue ?? 0)
     }
 }

@@ -18,6 +18,7 @@ struct MachineRun {
         guard StandardStreams.outputIsWritable else { throw Failure.outputClosed }
         let ledgerFile = try options.ledger.map { path throws(Failure) in try LedgerFile(path) }
         let symbols = try options.symbols.map { path throws(Failure) in try SymbolFile.read(path) }
+        let log = try TranslationLog(options.translation, symbols)
         let console = TerminalConsole()
         let machine = try makeMachine(console)
         console.stop = machine.stopFlag
@@ -28,6 +29,7 @@ struct MachineRun {
             try DebugServer(endpoint, machine.debugTarget)
         }
         StandardStreams.report(statement(machine))
+        log?.attach(machine)
         machine.onLeniency = { StandardStreams.report("--verify: \($0)") }
         var progress = Progress()
         if options.progress && Progress.isWanted {
@@ -50,6 +52,7 @@ struct MachineRun {
         RawTerminal.end()
         console.onPoll = {}
         progress.end()
+        try log?.end()
 
         if let counts = machine.lawfulness { StandardStreams.report(text(counts)) }
         let digest = options.digest ? machine.digest().description : nil

@@ -115,6 +115,8 @@ struct RunCommand: ParsableCommand {
 
     @OptionGroup var debugging: DebuggingOptions
 
+    @OptionGroup var translation: TranslationOptions
+
     @Option(
         help: .init(
             "The ceiling on shadow page tables: 64 (MiB), 64M. Default: 64M.",

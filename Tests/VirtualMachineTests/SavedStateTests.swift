@@ -103,7 +103,7 @@ import X86
                     "lastNote", "lastIsGlobal", "faultedAccess",
                     // The host's.
                     "instructionObserver", "observer", "hasObserver", "retiredBefore",
-                    "debugState",
+                    "translationObserver", "debugState",
                 ]))
         // Saved: the injection of `control`, and the two requests.
         let interface = try Self.part(processor, "interface")

@@ -37,6 +37,10 @@ struct BlockTranslator {
     private var chains: [Chain] = []
     private var crossings: [Crossing] = []
     private var near = 0
+    /// Where each instruction's code begins; kept only where somebody looks at it.
+    private(set) var starts: [Int] = []
+    private(set) var outOfLineStart = 0
+    private let keepsStarts: Bool
 
     /// Jumps to the handler's call for an instruction; it goes on at `resume`.
     private struct SlowPath {
@@ -60,8 +64,9 @@ struct BlockTranslator {
 
     init(
         _ memory: TranslationMemory, _ assembler: Assembler, _ block: BlockRef, bank: Int,
-        hasSMAP: Bool, _ instructions: [Instruction]
+        hasSMAP: Bool, keepsStarts: Bool = false, _ instructions: [Instruction]
     ) {
+        self.keepsStarts = keepsStarts
         self.memory = memory
         self.assembler = assembler
         self.block = block
@@ -86,9 +91,11 @@ struct BlockTranslator {
         var ended = false
         for index in instructions.indices {
             self.index = index
+            if keepsStarts { starts.append(assembler.count) }
             ended = instruction(instructions[index], op(index))
         }
         if !ended { next() }
+        outOfLineStart = assembler.count
         outOfLine()
         return near
     }

@@ -57,13 +57,35 @@ extension Processor {
         let assembler = translationAssembler
         translationAssembler = Assembler()
         var translator = BlockTranslator(
-            memory, assembler, block, bank: bank, hasSMAP: model.has(.smap), instructions)
+            memory, assembler, block, bank: bank, hasSMAP: model.has(.smap),
+            keepsStarts: translationObserver != nil, instructions)
         let near = translator.translate()
         translationAssembler = translator.assembler
         let name = memory.append(translator.assembler.code, near: near)
         block[translation: bank] = name
-        if name != 0 { memory.succeed(name, block.machine, bank: bank) }
+        guard name != 0 else { return 0 }
+        memory.succeed(name, block.machine, bank: bank)
+        tellTranslation(
+            block, bank, bytes, translator, host: memory.base &+ UInt(name) &- UInt(near))
         return name
+    }
+
+    private func tellTranslation(
+        _ block: BlockRef, _ bank: Int, _ guestCode: [UInt8], _ translator: BlockTranslator,
+        host: UInt
+    ) {
+        guard let translationObserver else { return }
+        var offset = 0
+        let parts = zip(translator.instructions, translator.starts).map { instruction, start in
+            defer { offset += Int(instruction.length) }
+            return TranslatedBlock.Part(guestOffset: offset, hostOffset: start)
+        }
+        translationObserver(
+            TranslatedBlock(
+                processor: index, address: GuestVirtualAddress(core.state.rip),
+                machine: MachineAddress(block.machine), isUser: bank == SoftwareTLB.user,
+                guestCode: guestCode, hostAddress: host, hostCode: translator.assembler.code,
+                parts: parts, outOfLine: translator.outOfLineStart))
     }
 
     /// Runs translated code from RIP on, and goes on wherever it leaves with nothing to be done,

@@ -58,6 +58,14 @@ import MachineMemory
     deinit { unsafe pendingJump.deallocate() }
 
     var sharedCode: SharedCode { shared }
+
+    /// The parts of the shared code by name.
+    var sharedParts: [SharedHostCode] {
+        let entries = shared.entries
+        let ends = entries.dropFirst().map(\.address) + [base &+ UInt(sharedBytes)]
+        return zip(entries, ends).map { SharedHostCode(name: $0.name, addresses: $0.address..<$1) }
+    }
+
     var nextAddress: UInt { code.nextAddress }
     var hasRoom: Bool { code.used + Self.blockRoom <= code.capacity }
     /// How many bytes are taken.
@@ -156,6 +164,15 @@ struct SharedCode {
     /// The first loses RAX.
     private var putVectors: UInt = 0
     private var takeVectors: UInt = 0
+
+    /// All of it, in the order of addresses.
+    var entries: [(name: String, address: UInt)] {
+        [
+            ("bring XMM", bringXMM), ("bring x87", bringX87), ("put vectors", putVectors),
+            ("take vectors", takeVectors), ("enter", enter), ("exit to chain", exitToChain),
+            ("exit", exit), ("call", call), ("call with flags", callWithFlags), ("leave", leave),
+        ]
+    }
 
     /// The state's flags as `Assembler.restoreFlags` takes them.
     private static let flagsToHost: Handler = { state, _ in
