@@ -19,6 +19,9 @@ import X86
 /// the host's differ and something could see them, an instruction more sets them (`Fix`).
 struct BlockTranslator {
     var assembler = Assembler()
+    /// What is executed less: ways out of the block, and what is done where a look-up misses. It
+    /// lies elsewhere.
+    private(set) var cold: Assembler
     let memory: TranslationMemory
     let block: BlockRef
     /// The software TLB's bank of the rights that the code has here, below 3.
@@ -36,13 +39,18 @@ struct BlockTranslator {
     private var slowPaths: [SlowPath] = []
     private var chains: [Chain] = []
     private var crossings: [Crossing] = []
+    /// Look-ups of where the code goes on behind the block.
+    private var ends: [Int] = []
+    /// The look-ups that have not been given what is done where they miss, in the code's order.
+    var retries: [Retry] = []
     private var near = 0
 
     /// Jumps to the handler's call for an instruction; it goes on at `resume`.
     private struct SlowPath {
         var jumps: [Int]
         var index: Int
-        var resume: Int
+        /// An address.
+        var resume: UInt
     }
 
     /// A jump within the page that may be chained.
@@ -59,11 +67,12 @@ struct BlockTranslator {
     }
 
     init(
-        _ memory: TranslationMemory, _ assembler: Assembler, _ block: BlockRef, bank: Int,
-        hasSMAP: Bool, _ instructions: [Instruction]
+        _ memory: TranslationMemory, _ assembler: Assembler, cold: Assembler, _ block: BlockRef,
+        bank: Int, hasSMAP: Bool, _ instructions: [Instruction]
     ) {
         self.memory = memory
         self.assembler = assembler
+        self.cold = cold
         self.block = block
         self.bank = bank
         entryBank = bank
@@ -82,6 +91,7 @@ struct BlockTranslator {
     /// - Returns: where `near` lies in the assembler's code.
     mutating func translate() -> Int {
         assembler.begin(at: memory.nextAddress)
+        cold.begin(at: memory.nextColdAddress)
         prologue()
         var ended = false
         for index in instructions.indices {
@@ -166,10 +176,8 @@ struct BlockTranslator {
         let offset = UInt64(op(index).nextOffset)
         if Self.isInPage(offset) { return jumpWithinPage(Int(offset)) }
         target(offset)
-        let miss = lookUpTarget()
+        ends.append(lookUpTarget())
         jumpToFound()
-        assembler.bind(miss)
-        assembler.jump(to: memory.sharedCode.exit)
     }
 
     /// R10 := the RIP that is `displacement` from the start of the page.
@@ -185,6 +193,7 @@ struct BlockTranslator {
     mutating func lookUpTarget() -> Int {
         let rip = GuestRegisters.first
         let entry = GuestRegisters.second
+        let lookUp = assembler.address
         assembler.rotate(entry, rip, by: 12)
         assembler.lea(entry, .memory(base: entry, index: rip, scale: 0, displacement: 0))
         assembler.extract(entry, entry, mask: StateField.jumpMask)
@@ -195,6 +204,7 @@ struct BlockTranslator {
         )
         let found = assembler.jumpIfRCXZero()
         let miss = assembler.jump()
+        retries.append(.init(miss: miss, address: lookUp, access: nil))
         assembler.bindShort(found)
         return miss
     }
@@ -231,39 +241,74 @@ struct BlockTranslator {
     /// The jumps given lead to a call of the running instruction's handler, after which the code
     /// goes on here.
     mutating func slowPath(_ jumps: [Int]) {
-        slowPaths.append(.init(jumps: jumps, index: index, resume: assembler.count))
+        slowPaths.append(.init(jumps: jumps, index: index, resume: assembler.address))
     }
 
     // MARK: Behind the block
 
+    /// What follows is assembled into `cold`, which changes places with `assembler` meanwhile.
     private mutating func outOfLine() {
+        swap(&assembler, &cold)
+        for slow in slowPaths {
+            let calls = slow.jumps.map { jump in
+                cold.bind(jump, toAddress: assembler.address)
+                return lookAgain(jump)
+            }
+            for call in calls { assembler.bind(call) }
+            callHandler(slow.index)
+            assembler.jump(to: slow.resume)
+        }
+        for end in ends {
+            cold.bind(end, toAddress: assembler.address)
+            let exit = lookAgain(end)
+            assembler.bind(exit)
+            assembler.jump(to: memory.sharedCode.exit)
+        }
+        retries.removeAll(keepingCapacity: true)
         for crossing in crossings {
-            assembler.bind(crossing.site)
+            cold.bind(crossing.site, toAddress: assembler.address)
             index = crossing.index
             target(op(index).immediate)
             let miss = lookUpTarget()
             jumpToFound()
+            assembler.bind(miss)
+            let call = lookAgain(miss)
+            assembler.bind(call)
             // The handler jumps, which leaves; it does not come back here.
-            slowPaths.append(.init(jumps: [miss], index: index, resume: assembler.count))
-        }
-        for slow in slowPaths {
-            for jump in slow.jumps { assembler.bind(jump) }
-            callHandler(slow.index)
-            let back = assembler.jump()
-            assembler.bind(back, to: slow.resume)
+            callHandler(index)
         }
         let frame = block.machine & ~0xfff
         for chain in chains {
             if chain.target == Int(block.offset), bank == entryBank {
-                assembler.bind(chain.site, to: near)
+                cold.bind(chain.site, to: near)
                 continue
             }
-            assembler.bind(chain.site)
+            cold.bind(chain.site, toAddress: assembler.address)
             target(UInt64(chain.target))
-            let site = assembler.origin &+ UInt(chain.site) &- memory.base
+            let site = cold.origin &+ UInt(chain.site) &- memory.base
             assembler.constant(GuestRegisters.second, UInt64(site))
             assembler.constant(GuestRegisters.scratch, frame | UInt64(chain.target))
             assembler.jump(to: memory.sharedCode.exitToChain)
         }
+        swap(&assembler, &cold)
+    }
+
+    /// Has what a look-up lacks entered, if there was one at the jump given, and looks again.
+    /// - Returns: a jump that is taken where that does not help.
+    private mutating func lookAgain(_ miss: Int) -> Int {
+        guard let retry = retries.first(where: { $0.miss == miss }) else {
+            return assembler.jump()
+        }
+        if let access = retry.access {
+            assembler.constant(GuestRegisters.second, access.rawValue)
+            assembler.jump(to: memory.sharedCode.refill, opcode: 0xe8)
+        } else {
+            assembler.jump(to: memory.sharedCode.find, opcode: 0xe8)
+        }
+        let isEntered = assembler.jumpIfRCXZero()
+        let isMissing = assembler.jump()
+        assembler.bindShort(isEntered)
+        assembler.jump(to: retry.address)
+        return isMissing
     }
 }

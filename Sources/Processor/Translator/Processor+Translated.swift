@@ -54,13 +54,15 @@ extension Processor {
             offset += Int(instruction.length)
         }
         guard instructions.count == Int(block.count) else { return 0 }
-        let assembler = translationAssembler
-        translationAssembler = Assembler()
+        let assemblers = translationAssemblers
+        translationAssemblers = (Assembler(), Assembler())
         var translator = BlockTranslator(
-            memory, assembler, block, bank: bank, hasSMAP: model.has(.smap), instructions)
+            memory, assemblers.0, cold: assemblers.1, block, bank: bank,
+            hasSMAP: model.has(.smap), instructions)
         let near = translator.translate()
-        translationAssembler = translator.assembler
-        let name = memory.append(translator.assembler.code, near: near)
+        translationAssemblers = (translator.assembler, translator.cold)
+        let name = memory.append(
+            translator.assembler.code, cold: translator.cold.code, near: near)
         block[translation: bank] = name
         if name != 0 { memory.succeed(name, block.machine, bank: bank) }
         return name
@@ -122,11 +124,7 @@ extension Processor {
         guard core.state.pending == .none, core.state.mode == .long64, isUndisturbed(limit),
             !isSurrounded
         else { return nil }
-        let found = blocks.lookup(
-            core.state.rip, BlockCache.context(.long64, user: core.state.cpl == 3))
-        guard found != 0 else { return nil }
-        let block = BlockRef(found)
-        guard block.count <= limit &- core.state.retired else { return nil }
+        guard let block = known(core.state.rip), block.count <= limit &- core.state.retired else { return nil }
         return translated(block, memory)
     }
 }
