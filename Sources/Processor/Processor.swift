@@ -111,8 +111,9 @@ import X86
     let vector: VectorUnit
     let caches: TranslationCaches
     private let codeWatch: CodeWatch
-    /// What translations are assembled in: its memory is used again.
-    var translationAssembler = Assembler()
+    /// What translations are assembled in, and what of them is seldom executed: their memory is
+    /// used again.
+    var translationAssemblers = (Assembler(), Assembler())
     var recentRecords = InlineArray<8, UInt64>(repeating: .max)
     var stopRequested = false
     /// What a debugger wants of this processor.

@@ -6,13 +6,13 @@ import X86
 /// made for it.
 ///
 /// ```
-/// ffffffff81000040 supervisor start_kernel+0x10: 2 instructions, 4 bytes; 61 bytes of host code
+/// ffffffff81000040 supervisor start_kernel+0x10: 2 instructions, 4 bytes; 61 bytes of host code, 93 cold
 ///                                                 | 7f3a5c000150  mov r10, [r15+0x20]
 ///                                                 | …
 /// ffffffff81000040  inc rax                       | 7f3a5c00017b  inc rax
 /// ffffffff81000043  ret                           | 7f3a5c00017e  lea r10, [rsp]
 ///                                                 | …
-/// out of line                                     | …
+/// cold                                            | …
 /// ```
 public struct CodeListing {
     private static let column = 56
@@ -26,39 +26,48 @@ public struct CodeListing {
 
     /// The listing of a block, which ends with an empty line. `name`: the guest's for its address.
     public func text(_ block: TranslatedBlock, name: String?) -> String {
+        let host = Code(bytes: block.hostCode, address: block.hostAddress)
+        let cold = Code(bytes: block.coldCode, address: block.coldAddress)
         let rights = block.isUser ? "user" : "supervisor"
         let place = "\(Self.hex(block.address.rawValue)) \(rights)\(name.map { " \($0)" } ?? "")"
         var text =
             "\(place): \(Self.count(block.parts.count, "instruction")), "
             + "\(Self.count(block.guestCode.count, "byte")); "
-            + "\(Self.count(block.hostCode.count, "byte")) of host code\n"
+            + "\(Self.count(block.hostCode.count, "byte")) of host code, "
+            + "\(block.coldCode.count) cold\n"
         let entry = block.parts.first?.hostOffset ?? 0
-        text += lines("", block, 0..<entry)
+        text += lines("", host, 0..<entry)
         for (number, part) in block.parts.enumerated() {
             let isLast = number + 1 == block.parts.count
-            let end = isLast ? block.outOfLine : block.parts[number + 1].hostOffset
+            let end = isLast ? block.hostCode.count : block.parts[number + 1].hostOffset
             let address = block.address.rawValue &+ UInt64(part.guestOffset)
             let guest = Self.disassemble(block.guestCode[part.guestOffset...], at: address)
             text += lines(
-                "\(Self.hex(address))  \(guest.text)", block,
+                "\(Self.hex(address))  \(guest.text)", host,
                 part.hostOffset..<max(end, part.hostOffset))
         }
-        return text + lines("out of line", block, block.outOfLine..<block.hostCode.count) + "\n"
+        return text + lines("cold", cold, 0..<block.coldCode.count) + "\n"
+    }
+
+    /// Host code, and where it runs.
+    private struct Code {
+        var bytes: [UInt8]
+        var address: UInt
     }
 
     /// Host code beside what it was made for.
-    private func lines(_ left: String, _ block: TranslatedBlock, _ range: Range<Int>) -> String {
+    private func lines(_ left: String, _ code: Code, _ range: Range<Int>) -> String {
         var text = ""
         var left = left
         var offset = range.lowerBound
         repeat {
-            let address = UInt64(block.hostAddress &+ UInt(offset))
+            let address = UInt64(code.address &+ UInt(offset))
             let padding = String(repeating: " ", count: max(0, Self.column - left.count))
             guard offset < range.upperBound else {
                 if !left.isEmpty { text += left + "\n" }
                 break
             }
-            let host = Self.disassemble(block.hostCode[offset..<range.upperBound], at: address)
+            let host = Self.disassemble(code.bytes[offset..<range.upperBound], at: address)
             let target = host.target.flatMap { names[$0] }.map { "  ; \($0)" } ?? ""
             text += "\(left)\(padding) | \(Self.hex(address))  \(host.text)\(target)\n"
             left = ""

@@ -5,13 +5,14 @@ import X86
 /// address and the size in bytes, both in hexadecimal, and a name (perf's
 /// `tools/perf/Documentation/jit-interface.txt`).
 public enum PerfMap {
-    /// The line of a translated block: `guest:` or, of code at privilege level 3, `guest-user:`,
-    /// and the guest's name for the code or its linear address.
-    public static func line(_ block: TranslatedBlock, name: String?) -> String {
+    /// The lines of a translated block: `guest:` or, of code at privilege level 3, `guest-user:`,
+    /// and the guest's name for the code or its linear address; `.cold` follows the name of what is
+    /// seldom executed.
+    public static func lines(_ block: TranslatedBlock, name: String?) -> String {
         let place = name ?? "0x\(String(block.address.rawValue, radix: 16))"
-        return line(
-            block.hostAddress, block.hostCode.count,
-            "\(block.isUser ? "guest-user" : "guest"):\(place)")
+        let full = "\(block.isUser ? "guest-user" : "guest"):\(place)"
+        return line(block.hostAddress, block.hostCode.count, full)
+            + line(block.coldAddress, block.coldCode.count, full + ".cold")
     }
 
     /// The line of code that translations share.

@@ -43,7 +43,7 @@ final class TranslationLog {
         machine.observeTranslations { [unowned machine] block in
             let name = self.names.name(block, machine.systemCallEntry)
             if self.listing != nil { self.listing?.append(texts.text(block, name: name)) }
-            self.map?.append(PerfMap.line(block, name: name))
+            self.map?.append(PerfMap.lines(block, name: name))
         }
     }
 

@@ -10,9 +10,9 @@ import X86
         processor: 0, address: GuestVirtualAddress(0xffff_ffff_8100_0040),
         machine: MachineAddress(0x10_0040), isUser: false, guestCode: [0x48, 0xff, 0xc0, 0xc3],
         hostAddress: 0x7f00,
-        hostCode: [0x90, 0x48, 0xff, 0xc0, 0x90, 0x06, 0xe9, 0xf5, 0xf0, 0xff, 0xff],
+        hostCode: [0x90, 0x48, 0xff, 0xc0, 0x90, 0x06],
         parts: [.init(guestOffset: 0, hostOffset: 1), .init(guestOffset: 3, hostOffset: 4)],
-        outOfLine: 6)
+        coldAddress: 0x8000, coldCode: [0xe9, 0xfb, 0xef, 0xff, 0xff])
 
     @Test func `a listing has the guest's instructions and beside them the host's`() {
         let text = CodeListing(shared: Self.shared).text(Self.block, name: "start+0x4")
@@ -21,14 +21,14 @@ import X86
         }
         #expect(
             lines == [
-                "ffffffff81000040 supervisor start+0x4: 2 instructions, 4 bytes; 11 bytes of host"
-                    + " code",
+                "ffffffff81000040 supervisor start+0x4: 2 instructions, 4 bytes; 6 bytes of host"
+                    + " code, 5 cold",
                 "| 7f00 nop",
                 "ffffffff81000040 inc rax | 7f01 inc rax",
                 "ffffffff81000043 ret | 7f04 nop",
                 // 06 is no instruction in 64-bit mode.
                 "| 7f05 byte 6",
-                "out of line | 7f06 jmp 0x0000000000007000 ; exit to chain",
+                "cold | 8000 jmp 0x0000000000007000 ; exit to chain",
                 "", "",
             ])
         // The right column is straight.
@@ -40,11 +40,14 @@ import X86
     }
 
     @Test func `perf's lines have address, size and name`() {
-        #expect(PerfMap.line(Self.block, name: "start+0x4") == "7f00 b guest:start+0x4\n")
-        #expect(PerfMap.line(Self.block, name: nil) == "7f00 b guest:0xffffffff81000040\n")
+        #expect(PerfMap.lines(Self.block, name: "start+0x4")
+                == "7f00 6 guest:start+0x4\n8000 5 guest:start+0x4.cold\n")
+        #expect(PerfMap.lines(Self.block, name: nil).hasPrefix(
+                "7f00 6 guest:0xffffffff81000040\n"))
         var user = Self.block
         user.isUser = true
-        #expect(PerfMap.line(user, name: nil) == "7f00 b guest-user:0xffffffff81000040\n")
+        #expect(PerfMap.lines(user, name: nil).hasPrefix(
+                "7f00 6 guest-user:0xffffffff81000040\n"))
         #expect(Self.shared.map(PerfMap.line) == ["7000 10 penumbra:exit-to-chain\n"])
     }
 }

@@ -41,7 +41,7 @@ struct Block {
     /// processor's share has at least room for what a kernel and a program run in turns.
     static let machineOps = 1_500_000
     static let leastOps = 1 << 17
-    private static let lookupCount = 1 << 13
+    private static let lookupCount = 1 << 14
     private static let pageCount = 1 << 12
 
     /// How many ops there is room for.
@@ -116,6 +116,11 @@ struct Block {
 
     // MARK: By virtual RIP
 
+    @inline(__always)
+    private static func slot(_ rip: UInt64) -> Int {
+        Int(truncatingIfNeeded: rip ^ (rip >> 14)) & (lookupCount - 1)
+    }
+
     /// What a remembered block is good for beside its address: the code size, and fetches with
     /// user or with supervisor rights, 4 bits.
     @inline(__always)
@@ -127,7 +132,7 @@ struct Block {
     /// context; 0 if not.
     @inline(__always)
     func lookup(_ rip: UInt64, _ context: UInt64) -> UInt {
-        let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
+        let entry = unsafe lookups + Self.slot(rip)
         if unsafe entry.pointee.rip == rip,
             unsafe entry.pointee.generation == generation(rip) | context
         {
@@ -140,7 +145,7 @@ struct Block {
 
     /// - Parameter isGlobal: the translations by which it was found are.
     func remember(_ rip: UInt64, _ context: UInt64, _ block: UInt, isGlobal: Bool) {
-        let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
+        let entry = unsafe lookups + Self.slot(rip)
         unsafe entry.pointee.rip = rip
         unsafe entry.pointee.generation = generation(rip) | context
         unsafe entry.pointee.block = block
@@ -194,7 +199,7 @@ struct Block {
     /// The block that was entered at linear address `rip` some flush ago, if that is what lies at
     /// this machine address now; 0 if not. It spares the search.
     func formerly(_ rip: UInt64, at address: UInt64, _ mode: CodeMode) -> UInt {
-        let entry = unsafe lookups + Int(truncatingIfNeeded: (rip ^ (rip >> 13)) & 0x1fff)
+        let entry = unsafe lookups + Self.slot(rip)
         guard unsafe entry.pointee.rip == rip, unsafe entry.pointee.block != 0 else { return 0 }
         let block = unsafe entry.pointee.block
         return BlockRef(block).key == Self.key(address, mode) ? block : 0

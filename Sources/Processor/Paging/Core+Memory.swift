@@ -68,6 +68,11 @@ extension Core {
         -> W?
     {
         let address = is64 || isLongModeActive ? address : address & 0xffff_ffff
+        // Explicit accesses of the supervisor with AC clear have the same rights.
+        let entry = SoftwareTLB.entry(state.supervisorBank, address)
+        if SoftwareTLB.hits(entry.readTag, address, UInt64(MemoryLayout<W>.size)) {
+            return unsafe host(address &+ entry.addend).loadUnaligned(as: W.self)
+        }
         guard
             let value = withProcessor({
                 $0.readSlowly(address, size: MemoryLayout<W>.size, supervisor: true)
@@ -81,6 +86,11 @@ extension Core {
         -> Bool
     {
         let address = is64 || isLongModeActive ? address : address & 0xffff_ffff
+        let entry = SoftwareTLB.entry(state.supervisorBank, address)
+        if SoftwareTLB.hits(entry.writeTag, address, UInt64(MemoryLayout<W>.size)) {
+            unsafe host(address &+ entry.addend).storeBytes(of: value, as: W.self)
+            return true
+        }
         return withProcessor {
             $0.writeSlowly(
                 address, UInt64(truncatingIfNeeded: value), size: MemoryLayout<W>.size,

@@ -37,6 +37,11 @@ extension Processor {
         return machine
     }
 
+    /// Enters a permitted translation into the software TLB.
+    func enter(_ translation: Translation, _ address: UInt64, _ kind: AccessKind) {
+        _ = use(translation, address, kind)
+    }
+
     /// Takes a permitted translation for an access: what its writes owe, and the software TLB.
     /// - Returns: the machine address.
     private func use(_ translation: Translation, _ address: UInt64, _ kind: AccessKind) -> UInt64 {

@@ -9,9 +9,15 @@ import X86
 ///  offset 0    registers[0…15]   RAX…R15
 ///         128  registers[16]     always zero: the base or index of an operand that has none
 ///         136  registers[17]     the RIP of the start of the page that the running block is in
+///         144  remaining, masks  what generated code names most: within reach of a short
+///                                displacement from `GuestRegisters.state`
 /// ```
 @safe struct State {
     var registers = InlineArray<18, UInt64>(repeating: 0)
+    /// How many instructions blocks that have not begun may still retire.
+    var remaining: UInt64 = 0
+    /// Masks that generated code takes from memory: see `TranslatedMasks`.
+    var masks = TranslatedMasks()
 
     // MARK: Flags. CF, PF, AF, ZF, SF and OF follow from these three (Core+Flags.swift).
     /// The last result, sign-extended: ZF is whether it is zero, SF its bit 63, PF its low byte.
@@ -38,12 +44,8 @@ import X86
     var currentOp: UInt = 0
 
     // MARK: Translated code (Translator/)
-    /// How many instructions blocks that have not begun may still retire.
-    var remaining: UInt64 = 0
     /// The retired count at which `remaining` is used up.
     var runLimit: UInt64 = 0
-    /// Masks that generated code takes from memory: see `TranslatedMasks`.
-    var masks = TranslatedMasks()
     /// Of the instructions that `remaining` was charged with, those that have not retired.
     var undone: UInt64 = 0
     /// A jump that wants to lead to another block's translation: where its distance lies (0: none),

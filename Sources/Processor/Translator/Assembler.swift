@@ -280,6 +280,11 @@ package struct Assembler {
         }
     }
 
+    /// Makes the jump whose distance lies at `place` lead to an address.
+    mutating func bind(_ place: Int, toAddress target: UInt) {
+        bind(place, to: Int(bitPattern: target &- origin))
+    }
+
     private func distance(to target: UInt) -> Int32 {
         Int32(truncatingIfNeeded: Int(bitPattern: target &- address) &- 4)
     }

@@ -69,6 +69,7 @@ extension BlockTranslator {
         let scratch = GuestRegisters.scratch
         let bankOffset = Core.softwareTLBOffset + bank * SoftwareTLB.bankBytes
         let tags = bankOffset + (write ? SoftwareTLB.writeTags : SoftwareTLB.readTags)
+        let lookUp = assembler.address
         assembler.extract(entry, address, mask: StateField.entryMask)
         assembler.load(scratch, GuestRegisters.at(tags, index: entry))
         assembler.lea(
@@ -80,6 +81,10 @@ extension BlockTranslator {
             scratch, scratch, mask: aligned ? StateField.alignedPageMask : StateField.pageMask)
         let hit = assembler.jumpIfRCXZero()
         let miss = assembler.jump()
+        retries.append(
+            .init(
+                miss: miss, address: lookUp,
+                access: .init(size, write: write, aligned: aligned)))
         assembler.bindShort(hit)
         assembler.load(scratch, GuestRegisters.at(bankOffset + SoftwareTLB.addends, index: entry))
         return (.memory(base: address, index: scratch, scale: 0, displacement: 0), miss)

@@ -19,6 +19,9 @@ import X86
 /// the host's differ and something could see them, an instruction more sets them (`Fix`).
 struct BlockTranslator {
     var assembler = Assembler()
+    /// What is executed less: ways out of the block, and what is done where a look-up misses. It
+    /// lies elsewhere.
+    private(set) var cold: Assembler
     let memory: TranslationMemory
     let block: BlockRef
     /// The software TLB's bank of the rights that the code has here, below 3.
@@ -36,17 +39,21 @@ struct BlockTranslator {
     private var slowPaths: [SlowPath] = []
     private var chains: [Chain] = []
     private var crossings: [Crossing] = []
+    /// Look-ups of where the code goes on behind the block.
+    private var ends: [Int] = []
+    /// The look-ups that have not been given what is done where they miss, in the code's order.
+    var retries: [Retry] = []
     private var near = 0
     /// Where each instruction's code begins; kept only where somebody looks at it.
     private(set) var starts: [Int] = []
-    private(set) var outOfLineStart = 0
     private let keepsStarts: Bool
 
     /// Jumps to the handler's call for an instruction; it goes on at `resume`.
     private struct SlowPath {
         var jumps: [Int]
-        var index: Int
-        var resume: Int
+        var instructions: Range<Int>
+        /// An address.
+        var resume: UInt
     }
 
     /// A jump within the page that may be chained.
@@ -63,12 +70,13 @@ struct BlockTranslator {
     }
 
     init(
-        _ memory: TranslationMemory, _ assembler: Assembler, _ block: BlockRef, bank: Int,
-        hasSMAP: Bool, keepsStarts: Bool = false, _ instructions: [Instruction]
+        _ memory: TranslationMemory, _ assembler: Assembler, cold: Assembler, _ block: BlockRef,
+        bank: Int, hasSMAP: Bool, keepsStarts: Bool = false, _ instructions: [Instruction]
     ) {
         self.keepsStarts = keepsStarts
         self.memory = memory
         self.assembler = assembler
+        self.cold = cold
         self.block = block
         self.bank = bank
         entryBank = bank
@@ -87,17 +95,29 @@ struct BlockTranslator {
     /// - Returns: where `near` lies in the assembler's code.
     mutating func translate() -> Int {
         assembler.begin(at: memory.nextAddress)
+        cold.begin(at: memory.nextColdAddress)
         prologue()
         var ended = false
-        for index in instructions.indices {
-            self.index = index
-            if keepsStarts { starts.append(assembler.count) }
-            ended = instruction(instructions[index], op(index))
+        var following = 0
+        while following < instructions.count {
+            startInstruction(following)
+            let run = stackRun(from: following)
+            if run > 0 {
+                stack(run)
+            } else {
+                ended = instruction(instructions[following], op(following))
+            }
+            following += max(run, 1)
         }
         if !ended { next() }
-        outOfLineStart = assembler.count
         outOfLine()
         return near
+    }
+
+    /// What is assembled from now on is an instruction's.
+    mutating func startInstruction(_ index: Int) {
+        self.index = index
+        if keepsStarts { starts.append(assembler.count) }
     }
 
     /// `leave`, `far` and the charge, as `TranslationMemory` describes them.
@@ -173,10 +193,8 @@ struct BlockTranslator {
         let offset = UInt64(op(index).nextOffset)
         if Self.isInPage(offset) { return jumpWithinPage(Int(offset)) }
         target(offset)
-        let miss = lookUpTarget()
+        ends.append(lookUpTarget())
         jumpToFound()
-        assembler.bind(miss)
-        assembler.jump(to: memory.sharedCode.exit)
     }
 
     /// R10 := the RIP that is `displacement` from the start of the page.
@@ -192,6 +210,7 @@ struct BlockTranslator {
     mutating func lookUpTarget() -> Int {
         let rip = GuestRegisters.first
         let entry = GuestRegisters.second
+        let lookUp = assembler.address
         assembler.rotate(entry, rip, by: 12)
         assembler.lea(entry, .memory(base: entry, index: rip, scale: 0, displacement: 0))
         assembler.extract(entry, entry, mask: StateField.jumpMask)
@@ -202,6 +221,7 @@ struct BlockTranslator {
         )
         let found = assembler.jumpIfRCXZero()
         let miss = assembler.jump()
+        retries.append(.init(miss: miss, address: lookUp, access: nil))
         assembler.bindShort(found)
         return miss
     }
@@ -238,39 +258,80 @@ struct BlockTranslator {
     /// The jumps given lead to a call of the running instruction's handler, after which the code
     /// goes on here.
     mutating func slowPath(_ jumps: [Int]) {
-        slowPaths.append(.init(jumps: jumps, index: index, resume: assembler.count))
+        slowPath(jumps, instructions: index..<index + 1)
+    }
+
+    /// The same for several instructions, the running one the last of them.
+    mutating func slowPath(_ jumps: [Int], instructions: Range<Int>) {
+        slowPaths.append(
+            .init(jumps: jumps, instructions: instructions, resume: assembler.address))
     }
 
     // MARK: Behind the block
 
+    /// What follows is assembled into `cold`, which changes places with `assembler` meanwhile.
     private mutating func outOfLine() {
+        swap(&assembler, &cold)
+        for slow in slowPaths {
+            let calls = slow.jumps.map { jump in
+                cold.bind(jump, toAddress: assembler.address)
+                return lookAgain(jump)
+            }
+            for call in calls { assembler.bind(call) }
+            for index in slow.instructions { callHandler(index) }
+            assembler.jump(to: slow.resume)
+        }
+        for end in ends {
+            cold.bind(end, toAddress: assembler.address)
+            let exit = lookAgain(end)
+            assembler.bind(exit)
+            assembler.jump(to: memory.sharedCode.exit)
+        }
+        retries.removeAll(keepingCapacity: true)
         for crossing in crossings {
-            assembler.bind(crossing.site)
+            cold.bind(crossing.site, toAddress: assembler.address)
             index = crossing.index
             target(op(index).immediate)
             let miss = lookUpTarget()
             jumpToFound()
+            assembler.bind(miss)
+            let call = lookAgain(miss)
+            assembler.bind(call)
             // The handler jumps, which leaves; it does not come back here.
-            slowPaths.append(.init(jumps: [miss], index: index, resume: assembler.count))
-        }
-        for slow in slowPaths {
-            for jump in slow.jumps { assembler.bind(jump) }
-            callHandler(slow.index)
-            let back = assembler.jump()
-            assembler.bind(back, to: slow.resume)
+            callHandler(index)
         }
         let frame = block.machine & ~0xfff
         for chain in chains {
             if chain.target == Int(block.offset), bank == entryBank {
-                assembler.bind(chain.site, to: near)
+                cold.bind(chain.site, to: near)
                 continue
             }
-            assembler.bind(chain.site)
+            cold.bind(chain.site, toAddress: assembler.address)
             target(UInt64(chain.target))
-            let site = assembler.origin &+ UInt(chain.site) &- memory.base
+            let site = cold.origin &+ UInt(chain.site) &- memory.base
             assembler.constant(GuestRegisters.second, UInt64(site))
             assembler.constant(GuestRegisters.scratch, frame | UInt64(chain.target))
             assembler.jump(to: memory.sharedCode.exitToChain)
         }
+        swap(&assembler, &cold)
+    }
+
+    /// Has what a look-up lacks entered, if there was one at the jump given, and looks again.
+    /// - Returns: a jump that is taken where that does not help.
+    private mutating func lookAgain(_ miss: Int) -> Int {
+        guard let retry = retries.first(where: { $0.miss == miss }) else {
+            return assembler.jump()
+        }
+        if let access = retry.access {
+            assembler.constant(GuestRegisters.second, access.rawValue)
+            assembler.jump(to: memory.sharedCode.refill, opcode: 0xe8)
+        } else {
+            assembler.jump(to: memory.sharedCode.find, opcode: 0xe8)
+        }
+        let isEntered = assembler.jumpIfRCXZero()
+        let isMissing = assembler.jump()
+        assembler.bindShort(isEntered)
+        assembler.jump(to: retry.address)
+        return isMissing
     }
 }

@@ -6,11 +6,11 @@ import X86
 /// It holds nothing that the block cache's own lookups do not hold, and is emptied with them.
 /// ```
 ///  0            tags: negated RIPs
-///  8 × 8192     host addresses of the translations
+///  8 × 16384    host addresses of the translations
 /// ```
 /// Safety: as for `SoftwareTLB`.
 @safe struct JumpTable {
-    static let entries = 8192
+    static let entries = 1 << 14
     static let tableCount = 3
     /// Offsets in a table, and the size of one.
     static let tags = 0

@@ -54,14 +54,15 @@ extension Processor {
             offset += Int(instruction.length)
         }
         guard instructions.count == Int(block.count) else { return 0 }
-        let assembler = translationAssembler
-        translationAssembler = Assembler()
+        let assemblers = translationAssemblers
+        translationAssemblers = (Assembler(), Assembler())
         var translator = BlockTranslator(
-            memory, assembler, block, bank: bank, hasSMAP: model.has(.smap),
-            keepsStarts: translationObserver != nil, instructions)
+            memory, assemblers.0, cold: assemblers.1, block, bank: bank,
+            hasSMAP: model.has(.smap), keepsStarts: translationObserver != nil, instructions)
         let near = translator.translate()
-        translationAssembler = translator.assembler
-        let name = memory.append(translator.assembler.code, near: near)
+        translationAssemblers = (translator.assembler, translator.cold)
+        let name = memory.append(
+            translator.assembler.code, cold: translator.cold.code, near: near)
         block[translation: bank] = name
         guard name != 0 else { return 0 }
         memory.succeed(name, block.machine, bank: bank)
@@ -85,7 +86,8 @@ extension Processor {
                 processor: index, address: GuestVirtualAddress(core.state.rip),
                 machine: MachineAddress(block.machine), isUser: bank == SoftwareTLB.user,
                 guestCode: guestCode, hostAddress: host, hostCode: translator.assembler.code,
-                parts: parts, outOfLine: translator.outOfLineStart))
+                parts: parts, coldAddress: translator.cold.origin,
+                coldCode: translator.cold.code))
     }
 
     /// Runs translated code from RIP on, and goes on wherever it leaves with nothing to be done,
@@ -144,11 +146,7 @@ extension Processor {
         guard core.state.pending == .none, core.state.mode == .long64, isUndisturbed(limit),
             !isSurrounded
         else { return nil }
-        let found = blocks.lookup(
-            core.state.rip, BlockCache.context(.long64, user: core.state.cpl == 3))
-        guard found != 0 else { return nil }
-        let block = BlockRef(found)
-        guard block.count <= limit &- core.state.retired else { return nil }
+        guard let block = known(core.state.rip), block.count <= limit &- core.state.retired else { return nil }
         return translated(block, memory)
     }
 }

@@ -30,12 +30,14 @@ public struct TranslatedBlock: Sendable {
     /// The guest's instructions, in their order. What comes before the first one's host code enters
     /// the block.
     public var parts: [Part]
-    /// Where the code out of line begins (misses, ways out), in bytes from the start of the host's.
-    public var outOfLine: Int
+    /// Where the code runs that is seldom executed (misses, ways out): a host address elsewhere.
+    public var coldAddress: UInt
+    public var coldCode: [UInt8]
 
     package init(
         processor: Int, address: GuestVirtualAddress, machine: MachineAddress, isUser: Bool,
-        guestCode: [UInt8], hostAddress: UInt, hostCode: [UInt8], parts: [Part], outOfLine: Int
+        guestCode: [UInt8], hostAddress: UInt, hostCode: [UInt8], parts: [Part],
+        coldAddress: UInt, coldCode: [UInt8]
     ) {
         self.processor = processor
         self.address = address
@@ -45,7 +47,8 @@ public struct TranslatedBlock: Sendable {
         self.hostAddress = hostAddress
         self.hostCode = hostCode
         self.parts = parts
-        self.outOfLine = outOfLine
+        self.coldAddress = coldAddress
+        self.coldCode = coldCode
     }
 }
 

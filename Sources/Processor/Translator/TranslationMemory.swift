@@ -13,7 +13,8 @@ import MachineMemory
 /// overwritten by a jump to `leave`: whatever leads to it goes no further, until the code there has
 /// a translation again, to which it then jumps.
 @safe final class TranslationMemory {
-    /// The ceiling of a machine's translations together, and the least of one processor's.
+    /// The ceiling of a machine's translations together, and the least of one processor's. Half of
+    /// it is for code that is seldom executed.
     static let machineCapacity = 64 << 20
     static let leastCapacity = 16 << 20
     /// Room that a block's translation never exceeds.
@@ -67,14 +68,18 @@ import MachineMemory
     }
 
     var nextAddress: UInt { code.nextAddress }
-    var hasRoom: Bool { code.used + Self.blockRoom <= code.capacity }
+    var nextColdAddress: UInt { code.nextColdAddress }
+    var hasRoom: Bool { max(code.used, code.coldUsed) + Self.blockRoom <= code.capacity / 2 }
     /// How many bytes are taken.
-    var used: Int { code.used }
+    var used: Int { code.used + code.coldUsed }
 
-    /// Appends a block's translation, whose `near` is `near` bytes from its start.
+    /// Appends a block's translation, whose `near` is `near` bytes from its start: what was
+    /// assembled for `nextAddress`, and what for `nextColdAddress`.
     /// - Returns: its name; 0 if it does not fit.
-    func append(_ bytes: [UInt8], near: Int) -> UInt32 {
-        guard let address = code.append(bytes) else { return 0 }
+    func append(_ bytes: [UInt8], cold: [UInt8], near: Int) -> UInt32 {
+        guard hasRoom, code.appendCold(cold) != nil, let address = code.append(bytes) else {
+            return 0
+        }
         return UInt32(truncatingIfNeeded: address &- base) &+ UInt32(near)
     }
 
@@ -156,6 +161,10 @@ struct SharedCode {
     private(set) var callWithFlags: UInt = 0
     /// Jumped to after a handler's call that says so: leaves with the status in EAX.
     private(set) var leave: UInt = 0
+    /// Called where a look-up misses: R10 is a linear address and R11 a `Retry.Access`, or R10 is
+    /// a RIP. RCX is 0 where the look-up hits now. All else stays but R11.
+    private(set) var refill: UInt = 0
+    private(set) var find: UInt = 0
     /// Called: bring vector state into host registers. RCX is 0 if that was done; the code must not
     /// run if not. RAX to R9, R12 to R15 and the flags stay.
     private(set) var bringXMM: UInt = 0
@@ -188,6 +197,19 @@ struct SharedCode {
         return 0
     }
 
+    /// The same for `refill` and `find`: state, R10 and R11; 0 where the look-up hits now.
+    private typealias Answer = @convention(c) (UInt, UInt, UInt) -> UInt
+
+    private static let enterPage: Answer = { state, address, access in
+        Core(state).withProcessor {
+            $0.enterPage(UInt64(address), Retry.Access(rawValue: UInt64(access))) ? 0 : 1
+        }
+    }
+
+    private static let enterTarget: Answer = { state, rip, _ in
+        Core(state).withProcessor { $0.enterTarget(UInt64(rip)) ? 0 : 1 }
+    }
+
     private static func address(_ function: Handler) -> UInt64 {
         UInt64(unsafe unsafeBitCast(function, to: UInt.self))
     }
@@ -214,6 +236,10 @@ struct SharedCode {
         callCode(&a, withFlags: true)
         leave = a.address
         leaveCode(&a)
+        refill = a.address
+        answerCode(&a, Self.enterPage)
+        find = a.address
+        answerCode(&a, Self.enterTarget)
     }
 
     private static let savedByCallee: [UInt8] = [3, 5, 12, 13, 14, 15]
@@ -301,6 +327,30 @@ struct SharedCode {
         a.lea(HostRegister.rsp, .at(HostRegister.rsp, 24))
         a.bytes(0xb9)  // mov ecx, 1
         a.imm32(1)
+        a.bytes(0xc3)
+    }
+
+    /// The registers with guest registers that a C function may change, and R10. With the return
+    /// address the stack is aligned.
+    private static let savedByCaller: [UInt8] = [0, 2, 6, 7, 8, 9, GuestRegisters.first]
+
+    private func answerCode(_ a: inout Assembler, _ function: Answer) {
+        for register in Self.savedByCaller { push(&a, register) }
+        a.saveFlags()
+        push(&a, HostRegister.rax)
+        a.lea(HostRegister.rsp, .at(HostRegister.rsp, -8))
+        callIfVectors(&a, putVectors)
+        a.lea(HostRegister.rdi, .at(GuestRegisters.state, -Int32(GuestRegisters.bias)))
+        a.move(HostRegister.rsi, GuestRegisters.first)
+        a.move(HostRegister.rdx, GuestRegisters.second)
+        a.constant(HostRegister.rax, UInt64(unsafe unsafeBitCast(function, to: UInt.self)))
+        a.bytes(0xff, 0xd0)  // call rax
+        a.move(HostRegister.rcx, HostRegister.rax)
+        callIfVectors(&a, takeVectors)
+        a.lea(HostRegister.rsp, .at(HostRegister.rsp, 8))
+        pop(&a, HostRegister.rax)
+        a.restoreFlags()
+        for register in Self.savedByCaller.reversed() { pop(&a, register) }
         a.bytes(0xc3)
     }
 

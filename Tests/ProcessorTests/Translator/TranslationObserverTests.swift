@@ -25,12 +25,12 @@ import X86
         #expect(!block.isUser)
         #expect(block.processor == 0)
         #expect(block.parts.map(\.guestOffset) == [0, 3, 6, 9])
-        let offsets = block.parts.map(\.hostOffset) + [block.outOfLine, block.hostCode.count]
+        let offsets = block.parts.map(\.hostOffset) + [block.hostCode.count]
         #expect(offsets == offsets.sorted() && offsets[0] > 0)
-        // INC RAX is the host's own; the load's miss is out of line.
+        // INC RAX is the host's own; the load's miss is cold.
         #expect(
             Array(block.hostCode[block.parts[0].hostOffset...].prefix(3)) == [0x48, 0xff, 0xc0])
-        #expect(block.outOfLine < block.hostCode.count)
+        #expect(!block.coldCode.isEmpty)
         // What all translations share lies before them, part behind part.
         let shared = machine.processor.sharedHostCode
         #expect(shared.map(\.name).contains("enter"))
