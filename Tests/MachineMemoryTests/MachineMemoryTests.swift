@@ -90,6 +90,20 @@ import X86
 }
 
 @Suite struct ExecutableMemoryTests {
+    @Test("cold code has the second half to itself")
+    func cold() throws {
+        let memory = try #require(ExecutableMemory(capacity: 8192))
+        #expect(memory.nextColdAddress == memory.base + 4096)
+        #expect(memory.appendCold([0x90, 0xc3]) == memory.base + 4096)
+        #expect(memory.nextColdAddress == memory.base + 4112)
+        #expect(memory.append([UInt8](repeating: 0x90, count: 4097)) == nil)
+        #expect(memory.append([UInt8](repeating: 0x90, count: 4096)) == memory.base)
+        #expect(memory.appendCold([UInt8](repeating: 0x90, count: 4081)) == nil)
+        memory.removeAll()
+        #expect(memory.append([UInt8](repeating: 0x90, count: 4097)) == memory.base)
+        #expect(memory.appendCold([0x90]) == nil)
+    }
+
     @Test func `code runs from the executable view and a full region says so`() throws {
         let memory = try #require(ExecutableMemory(capacity: 4096))
         // mov eax, 42; ret

@@ -326,6 +326,7 @@ struct Block {
         blockCount = 0
         unsafe lookups.update(repeating: Lookup(), count: Self.lookupCount)
         translations?.removeAll()
+        jumps.removeAll()
         flushLookups()
     }
 }

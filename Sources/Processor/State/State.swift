@@ -161,6 +161,8 @@ struct TranslatedMasks {
     var alignedPage = ~UInt64(0xff0)
     var sign = UInt64(1) << 63
     var jump = JumpTable.mask
+    /// The bits of a RIP that choose its page in the table of jumps.
+    var codePage = JumpTable.pageMask
     /// Of a shift's count.
     var count = UInt64(31)
     var wideCount = UInt64(63)

@@ -260,6 +260,11 @@ package struct Assembler {
         return code.count - 1
     }
 
+    /// JMP to a position in the buffer that is near.
+    mutating func jumpShort(to position: Int) {
+        bytes(0xeb, UInt8(truncatingIfNeeded: position - code.count - 2))
+    }
+
     /// JRCXZ over what follows.
     mutating func jumpIfRCXZero() -> Int {
         bytes(0xe3, 0)

@@ -158,10 +158,7 @@ struct BlockTranslator {
     }
 
     /// Goes to `leave`, which is near.
-    private mutating func leaveBlock() {
-        let distance = -(assembler.count + 2)
-        assembler.bytes(0xeb, UInt8(truncatingIfNeeded: distance))
-    }
+    private mutating func leaveBlock() { assembler.jumpShort(to: 0) }
 
     /// LEA with a displacement of 4 bytes whatever its value.
     private mutating func lea32(_ to: UInt8, _ from: UInt8, _ displacement: Int32) {
@@ -219,9 +216,17 @@ struct BlockTranslator {
         assembler.lea(
             HostRegister.rcx, .memory(base: HostRegister.rcx, index: rip, scale: 0, displacement: 0)
         )
-        let found = assembler.jumpIfRCXZero()
+        let isThere = assembler.jumpIfRCXZero()
+        let again = assembler.count
         let miss = assembler.jump()
         retries.append(.init(miss: miss, address: lookUp, access: nil))
+        assembler.bindShort(isThere)
+        assembler.extract(HostRegister.rcx, rip, mask: StateField.codePageMask)
+        assembler.load(
+            HostRegister.rcx,
+            GuestRegisters.at(Core.jumpTableOffset + JumpTable.pages, index: HostRegister.rcx))
+        let found = assembler.jumpIfRCXZero()
+        assembler.jumpShort(to: again)
         assembler.bindShort(found)
         return miss
     }

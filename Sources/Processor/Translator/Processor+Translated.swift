@@ -28,7 +28,8 @@ extension Processor {
             memory.pending = nil
         }
         let far = memory.far(name)
-        blocks.jumps.remember(core.state.rip, bank: bank, host: far)
+        blocks.jumps.remember(
+            core.state.rip, bank: bank, host: far, frame: block.machine >> 12)
         return far
     }
 
@@ -144,9 +145,9 @@ extension Processor {
     @inline(__always)
     private func successor(_ limit: UInt64, _ memory: TranslationMemory) -> UInt? {
         guard core.state.pending == .none, core.state.mode == .long64, isUndisturbed(limit),
-            !isSurrounded
+            !isSurrounded, let block = known(core.state.rip),
+            block.count <= limit &- core.state.retired
         else { return nil }
-        guard let block = known(core.state.rip), block.count <= limit &- core.state.retired else { return nil }
         return translated(block, memory)
     }
 }

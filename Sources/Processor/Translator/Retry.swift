@@ -64,8 +64,8 @@ extension Processor {
                 access.isWrite ? entry.writeTag : entry.readTag, address, access.size)
     }
 
-    /// Enters the translation of the code at `rip` into the table of jumps, if it was entered there
-    /// before, and the modelled TLB has its page.
+    /// Enters the translation of the code at `rip` into the table of jumps, and what was there of
+    /// the same page, if it was executed before and the modelled TLB has its page.
     /// - Returns: whether a look-up finds it now.
     func enterTarget(_ rip: UInt64) -> Bool {
         let bank = Int((core.state.bank &- core.state.supervisorBank) / UInt(SoftwareTLB.bankBytes))
@@ -73,7 +73,8 @@ extension Processor {
             let memory = translations, found[translation: bank] != 0
         else { return false }
         blocks.jumps.remember(
-            rip, bank: bank, host: memory.with { $0.far(found[translation: bank]) })
+            rip, bank: bank, host: memory.with { $0.far(found[translation: bank]) },
+            frame: found.machine >> 12)
         return true
     }
 

@@ -24,6 +24,7 @@ enum StateField {
     static let alignedPageMask = operand(\.masks.alignedPage)
     static let signMask = operand(\.masks.sign)
     static let jumpMask = operand(\.masks.jump)
+    static let codePageMask = operand(\.masks.codePage)
     static let countMask = operand(\.masks.count)
     static let x87ExceptionMask = operand(\.masks.x87Exceptions)
     static let wideCountMask = operand(\.masks.wideCount)

@@ -3,8 +3,8 @@ import Processor
 import Testing
 import X86
 
-/// Instructions after which code has other rights, or interrupts are allowed: translated code goes
-/// on without the run loop, and nothing may show it.
+/// Instructions after which code has other rights, lies elsewhere, or may be interrupted:
+/// translated code goes on without the run loop, and nothing may show it.
 @Suite(.enabled(if: Engine.translatorLack == nil)) struct RightsChangeTests {
     @Test("CLAC closes user pages to the very next instruction")
     func closing() throws {
@@ -81,5 +81,37 @@ import X86
             #expect(a == b, "slice \(slice)")
         }
         #expect((interpreted.last?.interrupted ?? 0) > SystemMachine.code * 20)
+    }
+
+    @Test("a jump goes where its page lies now: after a flush, and in another frame")
+    func movedCode() throws {
+        var ends: [[UInt64]] = []
+        for engine in Engine.allCases {
+            let machine = try BareMachine(engine)
+            machine.mapSmall([0x60_0067])
+            // inc rdx; ret, and in the other frame: lea rdx, [rdx + 0x10000]; ret
+            machine.store([0x48, 0xff, 0xc2, 0xc3], at: 0x60_0000)
+            machine.store([0x48, 0x8d, 0x92, 0, 0, 1, 0, 0xc3], at: 0x60_1000)
+            let code: [UInt8] = [
+                0xbb, 100, 0, 0, 0,  // mov ebx, 100
+                0xff, 0xd7, 0xff, 0xcb, 0x75, 0xfa,  // call rdi; dec ebx; jnz back
+                0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8,  // mov rax, cr3; mov cr3, rax
+                0xbb, 100, 0, 0, 0, 0xff, 0xd7, 0xff, 0xcb, 0x75, 0xfa,
+                0x48, 0x8b, 0x06, 0x48, 0x35, 0, 0x10, 0, 0,  // mov rax, [rsi]; xor rax, 0x1000
+                0x48, 0x89, 0x06, 0x0f, 0x01, 0x3f,  // mov [rsi], rax; invlpg [rdi]
+                0xeb, 0xd3,  // jmp to the start
+            ]
+            machine.processor[.rdx] = 0
+            machine.processor[.rsi] = BareMachine.smallTable
+            machine.processor[.rdi] = BareMachine.small
+            #expect(machine.run(code, count: 20 * 1009) == .limit)
+            let processor = machine.processor
+            #expect(processor[.rdx] == 10 * 200 * 0x1_0001, "\(engine)")
+            ends.append([
+                processor.retired, processor.rip, processor.statistics.tlbMisses,
+                processor.statistics.walkReferences,
+            ])
+        }
+        #expect(ends[0] == ends[1])
     }
 }
