@@ -2,7 +2,7 @@ extension ProcessorModel {
     /// A feature that CPUID tells of, by the name that Linux gives it in `/proc/cpuinfo`.
     public enum Feature: String, CaseIterable, Sendable {
         // Leaf 1, EDX.
-        case fpu, de, pse, tsc, msr, pae, cx8, apic, sep, pge, cmov, pat, pse36
+        case fpu, vme, de, pse, tsc, msr, pae, cx8, apic, sep, pge, cmov, pat, pse36
         case clflush, mmx, fxsr, sse, sse2
         // Leaf 1, ECX.
         case sse3 = "pni"
@@ -43,6 +43,7 @@ extension ProcessorModel {
         package var location: (word: Word, bit: UInt32) {
             switch self {
             case .fpu: (.leaf1EDX, 0)
+            case .vme: (.leaf1EDX, 1)
             case .de: (.leaf1EDX, 2)
             case .pse: (.leaf1EDX, 3)
             case .tsc: (.leaf1EDX, 4)
@@ -129,7 +130,7 @@ extension ProcessorModel {
         package var isOptional: Bool {
             switch self {
             // With la57 Linux uses five levels, whether it needs the room or not.
-            case .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku, .monitor, .movbe,
+            case .vme, .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku, .monitor, .movbe,
                 .bmi1, .bmi2, .adx, .lzcnt, .clflushopt, .clwb, .prefetchw, .xsavec, .xgetbv1,
                 .xsaves, .avx, .avx2, .fma, .f16c:
                 true
