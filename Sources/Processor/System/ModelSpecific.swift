@@ -83,12 +83,10 @@ enum ModelSpecific {
         switch register {
         case MSR.timeStampCounter:
             let change = value &- Identification.timeStamp(core)
-            core.state.tscOffset = core.state.tscOffset &+ change
-            core.state.tscAdjust = core.state.tscAdjust &+ change
+            moveTimeStamp(core, change)
         case MSR.tscAdjust:
             guard model.has(.tscAdjust) else { return false }
-            core.state.tscOffset = core.state.tscOffset &+ value &- core.state.tscAdjust
-            core.state.tscAdjust = value
+            moveTimeStamp(core, value &- core.state.tscAdjust)
         case MSR.speculationControl:
             // IBRS, STIBP, SSBD.
             guard model.has(.speculationControl), value & ~7 == 0 else { return false }
@@ -137,6 +135,14 @@ enum ModelSpecific {
         default: return false
         }
         return true
+    }
+
+    private static func moveTimeStamp(_ core: Core, _ change: UInt64) {
+        core.state.tscOffset = core.state.tscOffset &+ change
+        core.state.tscAdjust = core.state.tscAdjust &+ change
+        core.processor.statistics.deviceAccesses += 1
+        core.processor.platform.setTimeStampOffset(
+            core.state.tscOffset, processor: core.processor.index)
     }
 
     /// IA32_PAT: eight memory types, each 0, 1, 4, 5, 6 or 7 (SDM Vol. 3A §11.12.2).

@@ -108,7 +108,7 @@ extension VectorSelection {
             return .none
         }
         if isX87(i) { return isPlainX87(i.mnemonic) ? .x87 : .none }
-        guard i.encoding.map != 0, isAdvertised(i.isaSet),
+        guard i.encoding.map != 0, feature(i.isaSet) != nil,
             i.prefixes & (OpPrefix.rep | OpPrefix.repne) != OpPrefix.rep | OpPrefix.repne,
             i.mnemonic != ZYDIS_MNEMONIC_MASKMOVDQU
         else { return .none }

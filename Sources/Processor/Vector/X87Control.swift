@@ -41,8 +41,9 @@ enum X87Control {
         plain($0, $1) { core, op in
             let both = CR0.monitorCoprocessor | CR0.taskSwitched
             if core.state.cr0 & both == both { return core.raise(.deviceNotAvailable) }
-            let pending = VectorBlock(op.immediate).fsw & X87Status.errorSummary != 0
-            return pending ? core.raise(.floatingPoint) : .next
+            let block = VectorBlock(op.immediate)
+            if block.fsw & X87Status.errorSummary == 0 { return .next }
+            return core.passesPendingError(block) ? .next : .fault
         }
     }
 
@@ -84,7 +85,9 @@ enum X87Control {
     private static let clearExceptions: Handler = {
         plain($0, $1) { core, op in
             guard permitsUnwaiting(core) else { return .fault }
-            VectorBlock(op.immediate).fsw &= 0x7f00
+            let block = VectorBlock(op.immediate)
+            block.fsw &= 0x7f00
+            core.signalPendingError(block)
             return .next
         }
     }
@@ -92,7 +95,9 @@ enum X87Control {
     private static let initialize: Handler = {
         plain($0, $1) { core, op in
             guard permitsUnwaiting(core) else { return .fault }
-            VectorBlock(op.immediate).initializeX87()
+            let block = VectorBlock(op.immediate)
+            block.initializeX87()
+            core.signalPendingError(block)
             return .next
         }
     }
@@ -106,6 +111,7 @@ enum X87Control {
                 writeEnvironment(core, block, address, isLong: op.width == 28)
             else { return .fault }
             block.setFCW(block.fcw | X87Status.exceptions)
+            core.signalPendingError(block)
             return .next
         }
     }
@@ -140,6 +146,7 @@ enum X87Control {
                 else { return .fault }
             }
             block.initializeX87()
+            core.signalPendingError(block)
             return .next
         }
     }
