@@ -17,7 +17,11 @@ extension ProcessorModel {
         // Leaf 7, EBX.
         case fsgsbase
         case tscAdjust = "tsc_adjust"
-        case bmi1, avx2, smep, bmi2, erms, invpcid, rdseed, adx, smap, clflushopt, clwb
+        case bmi1, avx2
+        // FDP is recorded at unmasked exceptions alone; FCS and FDS are always zero.
+        case dataPointerAtExceptions = "fdp_excptn_only"
+        case zeroFCSAndFDS = "zero_fcs_fds"
+        case smep, bmi2, erms, invpcid, rdseed, adx, smap, clflushopt, clwb
         // Leaf 7, ECX.
         case umip, pku, la57, rdpid
         // Leaf 7, EDX.
@@ -83,10 +87,12 @@ extension ProcessorModel {
             case .tscAdjust: (.leaf7EBX, 1)
             case .bmi1: (.leaf7EBX, 3)
             case .avx2: (.leaf7EBX, 5)
+            case .dataPointerAtExceptions: (.leaf7EBX, 6)
             case .smep: (.leaf7EBX, 7)
             case .bmi2: (.leaf7EBX, 8)
             case .erms: (.leaf7EBX, 9)
             case .invpcid: (.leaf7EBX, 10)
+            case .zeroFCSAndFDS: (.leaf7EBX, 13)
             case .rdseed: (.leaf7EBX, 18)
             case .adx: (.leaf7EBX, 19)
             case .smap: (.leaf7EBX, 20)
@@ -120,7 +126,7 @@ extension ProcessorModel {
         package var isRequired: Bool {
             switch self {
             case .fpu, .tsc, .msr, .pae, .cx8, .cmov, .fxsr, .sse, .sse2, .syscall, .longMode,
-                .apic:
+                .apic, .dataPointerAtExceptions, .zeroFCSAndFDS:
                 true
             default: false
             }

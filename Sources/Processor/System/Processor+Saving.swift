@@ -238,6 +238,9 @@ extension VectorBlock {
         writer.put(fcw)
         writer.put(fsw)
         writer.put(abridgedTags)
+        writer.put(self[Self.opcode, as: UInt16.self])
+        writer.put(instructionPointer)
+        writer.put(self[Self.operandPointer, as: UInt64.self])
         writer.put(mxcsr)
         for number in UInt8(0)..<8 {
             let (mantissa, exponent) = register(number)
@@ -259,6 +262,9 @@ extension VectorBlock {
         setFSW(status)
         guard fsw == status else { throw .badValue("FSW") }
         abridgedTags = try reader.get("FTW")
+        self[Self.opcode] = try reader.get("FOP", mask: UInt16(0x7ff))
+        instructionPointer = try reader.get("FIP")
+        self[Self.operandPointer] = try reader.get("FDP", mask: UInt64.max)
         setMXCSR(try reader.get("MXCSR", mask: Self.mxcsrMask))
         for number in UInt8(0)..<8 {
             setRegister(number, try reader.get("ST"), try reader.get("ST"))

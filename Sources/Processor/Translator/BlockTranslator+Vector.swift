@@ -6,10 +6,27 @@ import X86
 extension BlockTranslator {
     mutating func vector(_ i: Instruction, _ op: OpRef) -> Bool {
         switch VectorSelection.residence(i) {
-        case .none: false
-        case .xmm: sse(i, op)
-        case .x87: x87(i, op)
+        case .none:
+            // Its handler may load FIP.
+            hasInstructionPage = false
+            return false
+        case .xmm: return sse(i, op)
+        case .x87: return x87(i, op)
         }
+    }
+
+    /// Records FIP behind an x87 instruction that was executed here; a handler does so itself.
+    private mutating func notePointer(_ i: Instruction, _ op: OpRef) {
+        guard !X87Control.keepsPointers(i.mnemonic) else { return }
+        if !hasInstructionPage {
+            assembler.load(GuestRegisters.scratch, StateField.pageRIP)
+            assembler.store(
+                GuestRegisters.scratch, StateField.vector(VectorBlock.instructionPage))
+            hasInstructionPage = true
+        }
+        assembler.instruction(
+            .moveImmediate, 0, StateField.vector(VectorBlock.instructionOffset), wide: false)
+        assembler.imm32(Int32(op.nextOffset) - Int32(i.length))
     }
 
     private mutating func sse(_ i: Instruction, _ op: OpRef) -> Bool {
@@ -65,6 +82,7 @@ extension BlockTranslator {
         guard i.encoding.mod != 3 else {
             assembler.instruction(
                 encoding, i.encoding.reg, .register(i.encoding.rm), wide: false)
+            notePointer(i, op)
             return true
         }
         guard canAddress(op) else { return false }
@@ -76,6 +94,7 @@ extension BlockTranslator {
             return true
         }
         assembler.instruction(encoding, i.encoding.reg, probed.operand, wide: false)
+        notePointer(i, op)
         slowPath([probed.miss])
         return true
     }

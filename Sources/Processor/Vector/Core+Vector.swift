@@ -16,7 +16,8 @@ enum VectorCode {
     static let writesFlags: UInt16 = 1 << 7
     /// Its stub changes registers beside what it stores: the store must be known to succeed.
     static let probes: UInt16 = 1 << 8
-    /// Where the handlers of moves keep a number of their own.
+    /// Where the handlers of moves keep a number of their own, and x87 instructions the low bits of
+    /// their opcode.
     static let variantShift: UInt16 = 12
 }
 

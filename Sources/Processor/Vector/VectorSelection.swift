@@ -78,7 +78,13 @@ enum VectorSelection {
             if VectorRegister.xmm(register) != nil { hasXMM = true }
             if VectorRegister.mmx(register) != nil { hasMMX = true }
         }
-        if isX87 { code |= VectorCode.x87 }
+        if isX87 {
+            code |= VectorCode.x87
+            // FOP, should it be recorded: three bits here, and the ModRM byte.
+            let encoding = instruction.encoding
+            code |= UInt16(encoding.opcode & 7) << VectorCode.variantShift
+            op.sourceWidth = encoding.mod << 6 | (encoding.reg & 7) << 3 | encoding.rm & 7
+        }
         if hasXMM { code |= VectorCode.sse }
         if hasMMX { code |= VectorCode.mmx }
         op.width = 0
