@@ -2,7 +2,7 @@ extension ProcessorModel {
     /// A feature that CPUID tells of, by the name that Linux gives it in `/proc/cpuinfo`.
     public enum Feature: String, CaseIterable, Sendable {
         // Leaf 1, EDX.
-        case fpu, vme, de, pse, tsc, msr, pae, cx8, apic, sep, pge, cmov, pat, pse36
+        case fpu, vme, de, pse, tsc, msr, pae, mce, cx8, apic, sep, mtrr, pge, mca, cmov, pat, pse36
         case clflush, mmx, fxsr, sse, sse2
         // Leaf 1, ECX.
         case sse3 = "pni"
@@ -53,10 +53,13 @@ extension ProcessorModel {
             case .tsc: (.leaf1EDX, 4)
             case .msr: (.leaf1EDX, 5)
             case .pae: (.leaf1EDX, 6)
+            case .mce: (.leaf1EDX, 7)
             case .cx8: (.leaf1EDX, 8)
             case .apic: (.leaf1EDX, 9)
             case .sep: (.leaf1EDX, 11)
+            case .mtrr: (.leaf1EDX, 12)
             case .pge: (.leaf1EDX, 13)
+            case .mca: (.leaf1EDX, 14)
             case .cmov: (.leaf1EDX, 15)
             case .pat: (.leaf1EDX, 16)
             case .pse36: (.leaf1EDX, 17)
@@ -136,7 +139,7 @@ extension ProcessorModel {
         package var isOptional: Bool {
             switch self {
             // With la57 Linux uses five levels, whether it needs the room or not.
-            case .vme, .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku, .monitor, .movbe,
+            case .vme, .mce, .mca, .mtrr, .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku, .monitor, .movbe,
                 .bmi1, .bmi2, .adx, .lzcnt, .clflushopt, .clwb, .prefetchw, .xsavec, .xgetbv1,
                 .xsaves, .avx, .avx2, .fma, .f16c:
                 true
@@ -167,6 +170,7 @@ extension ProcessorModel {
             case .avx2, .fma, .f16c: .avx
             case .xsaves: .xsavec
             case .pse36: .pse
+            case .mca: .mce
             case .ssse3: .sse3
             case .sse41: .ssse3
             case .sse42: .sse41

@@ -41,6 +41,26 @@ private final class NotingBus: InterruptMessageBus {
         apic.accept(.fixed, vector: vector, isLevel: level)
     }
 
+    @Test func `without x2APIC its bit of the base register is reserved`() {
+        let plain = LocalAPIC(
+            processor: 0, time: time, signals: signals, tsc: Frequency(hertz: 1_000_000_000),
+            crystal: Frequency(hertz: 25_000_000), physicalAddressBits: 40, hasX2APIC: false)
+        #expect(!plain.writeModelSpecific(0x1b, 0xfee0_0d00))
+        #expect(plain.writeModelSpecific(0x1b, 0xfee0_0900))
+    }
+
+    @Test func `an NMI may be sent to oneself and to all by shorthand`() {
+        for shorthand in 1...2 as ClosedRange<UInt32> {
+            set(0x300, shorthand << 18 | 4 << 8 | 1 << 14)
+        }
+        #expect(
+            bus.messages == [
+                InterruptMessage(
+                    destination: .physical(2, wide: true), mode: .nonMaskable, vector: 0),
+                InterruptMessage(destination: .all, mode: .nonMaskable, vector: 0),
+            ])
+    }
+
     // MARK: Registers
 
     @Test func `after reset it is disabled by software with every local vector masked`() {

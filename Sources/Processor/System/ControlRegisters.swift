@@ -207,6 +207,7 @@ enum ControlRegisters {
         }
         if model.has(.de) { bits |= CR4.debuggingExtensions }
         if model.has(.pse) { bits |= CR4.pageSizeExtensions }
+        if model.has(.mce) { bits |= CR4.machineCheckEnable }
         if model.has(.pge) { bits |= CR4.pageGlobalEnable }
         if model.has(.la57) { bits |= CR4.fiveLevelPaging }
         if model.has(.umip) { bits |= CR4.userModeInstructionPrevention }

@@ -55,6 +55,11 @@ enum ModelSpecific {
         case MSR.miscEnable: return core.state.miscEnable
         case MSR.debugControl: return core.state.debugControl
         case MSR.pat: return core.state.pat
+        // No bank reports errors, so there are none.
+        case MSR.machineCheckCapabilities, MSR.machineCheckStatus:
+            return model.has(.mca) ? 0 : nil
+        // P5_MC_ADDR and P5_MC_TYPE.
+        case 0, 1: return model.has(.mce) ? 0 : nil
         // No supervisor state is saved.
         case MSR.extendedSupervisorState: return model.has(.xsaves) ? 0 : nil
         case MSR.efer: return core.state.efer
@@ -67,7 +72,7 @@ enum ModelSpecific {
         case MSR.kernelGSBase: return core.state.kernelGSBase
         case MSR.tscAux:
             return model.has(.rdtscp) || model.has(.rdpid) ? core.state.tscAux : nil
-        default: return nil
+        default: return model.has(.mtrr) ? core.state.memoryTypes[register] : nil
         }
     }
 
@@ -108,6 +113,8 @@ enum ModelSpecific {
             guard value & ~DebugControl.branchStep == 0 else { return false }
             core.state.debugControl = value
         case MSR.pat: return setPageAttributes(core, value)
+        case MSR.machineCheckStatus: return model.has(.mca) && value == 0
+        case 0, 1: return model.has(.mce) && value == 0
         case MSR.extendedSupervisorState: return model.has(.xsaves) && value == 0
         case MSR.efer: return setEFER(core, value)
         case MSR.star: core.state.star = value
@@ -132,7 +139,10 @@ enum ModelSpecific {
         case MSR.tscAux:
             guard model.has(.rdtscp) || model.has(.rdpid), value >> 32 == 0 else { return false }
             core.state.tscAux = value
-        default: return false
+        default:
+            return model.has(.mtrr)
+                && core.state.memoryTypes.set(
+                    register, value, physicalAddressBits: model.physicalAddressBits)
         }
         return true
     }

@@ -32,6 +32,7 @@ extension Processor {
             writer.put(value)
         }
         saveEvents(to: &writer)
+        core.state.memoryTypes.save(to: &writer)
         vector.block.save(to: &writer)
     }
 
@@ -97,6 +98,8 @@ extension Processor {
         try restoreControl(from: &reader)
         try restoreModelSpecific(from: &reader)
         try restoreEvents(from: &reader)
+        try core.state.memoryTypes.restore(
+            from: &reader, physicalAddressBits: model.physicalAddressBits)
         try vector.block.restore(from: &reader)
         core.setFlags(flags)
         let level = core.state.cpl

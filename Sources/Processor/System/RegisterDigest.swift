@@ -71,6 +71,9 @@ extension Processor {
         ] {
             digest.add(value)
         }
+        if core.state.memoryTypes != MemoryTypeRegisters() {
+            core.state.memoryTypes.forEach { digest.add($0) }
+        }
         if core.state.debugControl != 0 { digest.add(core.state.debugControl) }
     }
 }
