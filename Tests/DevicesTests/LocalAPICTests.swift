@@ -354,9 +354,17 @@ private final class NotingBus: InterruptMessageBus {
         #expect(apic.readModelSpecific(0x830) == 0x0001_0003_0000_0841)
     }
 
+    @Test func `in x2APIC mode remote IRR is reserved in local vectors that have none`() {
+        extend()
+        for register in 0x832...0x837 as ClosedRange<UInt32> {
+            let isInput = register == 0x835 || register == 0x836
+            #expect(apic.writeModelSpecific(register, 1 << 14 | 1 << 16) == isInput)
+        }
+    }
+
     @Test func `illegal commands send nothing`() {
         set(0x300, 0x0005)  // vector 5
-        set(0x300, 0x0004_0400)  // NMI to itself by shorthand
+        set(0x300, 0x0004_0500)  // INIT to itself by shorthand
         set(0x300, 0x0008_0500)  // INIT to all by shorthand
         set(0x300, 0x0200)  // SMI
         set(0x300, 0x0700)  // ExtINT

@@ -178,7 +178,7 @@ import X86
         // fldz; fld1; fnstenv [rbx]
         #expect(machine.run([0xd9, 0xee, 0xd9, 0xe8, 0xd9, 0x33]) == nil)
         #expect(machine.word(VectorMachine.data) == 0xffff_3000_ffff_037e)
-        #expect(machine.word(VectorMachine.data + 8) == 0x0000_0000_ffff_4fff)
+        #expect(machine.word(VectorMachine.data + 8) & 0xffff_ffff == 0xffff_4fff)
         #expect(machine.word(VectorMachine.data + 16) == 0)
         #expect(machine.word(VectorMachine.data + 24) & 0xffff_ffff == 0xffff_0000)
         #expect(machine.after.fcw == 0x037f)
@@ -192,7 +192,7 @@ import X86
         // The 16-bit form.
         machine.store([0, 0, 0, 0])
         #expect(machine.run([0xd9, 0xee, 0x66, 0xd9, 0x33]) == nil)
-        #expect(machine.word(VectorMachine.data) == 0x0000_7fff_3800_037e)
+        #expect(machine.word(VectorMachine.data) & ~0 >> 16 == 0x7fff_3800_037e)
         #expect(machine.word(VectorMachine.data + 8) == 0)
     }
 
