@@ -17,7 +17,7 @@ extension BlockTranslator {
 
     /// Records FIP behind an x87 instruction that was executed here; a handler does so itself.
     private mutating func notePointer(_ i: Instruction, _ op: OpRef) {
-        guard !X87Control.keepsPointers(i.mnemonic) else { return }
+        guard !X87Control.keepsPointers(i.mnemonic), !nextRecordsPointer else { return }
         if !hasInstructionPage {
             assembler.load(GuestRegisters.scratch, StateField.pageRIP)
             assembler.store(
@@ -27,6 +27,16 @@ extension BlockTranslator {
         assembler.instruction(
             .moveImmediate, 0, StateField.vector(VectorBlock.instructionOffset), wide: false)
         assembler.imm32(Int32(op.nextOffset) - Int32(i.length))
+    }
+
+    /// Whether the next instruction records FIP before anything can look at it: it is an x87
+    /// instruction on registers, which cannot fault.
+    private var nextRecordsPointer: Bool {
+        let next = index + 1
+        guard next < instructions.count, !op(next).isUndefined else { return false }
+        let i = instructions[next]
+        return i.encoding.hasModRM && i.encoding.mod == 3
+            && VectorSelection.residence(i) == .x87 && !X87Control.keepsPointers(i.mnemonic)
     }
 
     private mutating func sse(_ i: Instruction, _ op: OpRef) -> Bool {
