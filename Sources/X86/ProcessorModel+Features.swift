@@ -139,7 +139,8 @@ extension ProcessorModel {
         package var isOptional: Bool {
             switch self {
             // With la57 Linux uses five levels, whether it needs the room or not.
-            case .vme, .mce, .mca, .mtrr, .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku, .monitor, .movbe,
+            case .vme, .mce, .mca, .mtrr, .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku,
+                .monitor, .movbe,
                 .bmi1, .bmi2, .adx, .lzcnt, .clflushopt, .clwb, .prefetchw, .xsavec, .xgetbv1,
                 .xsaves, .avx, .avx2, .fma, .f16c:
                 true

@@ -97,7 +97,8 @@ enum IntegerSelection {
             op.width = bytes
             return { sized(CompareExchange.self, $0, $1) }
         case ZYDIS_MNEMONIC_CMPXCHG8B: return CompareExchangeWide.handler8
-        case ZYDIS_MNEMONIC_CMPXCHG16B where processor.model.has(.cx16): return CompareExchangeWide.handler16
+        case ZYDIS_MNEMONIC_CMPXCHG16B where processor.model.has(.cx16):
+            return CompareExchangeWide.handler16
         case ZYDIS_MNEMONIC_BSWAP:
             op.width = bytes
             return { sized(SwapBytes.self, $0, $1) }

@@ -101,9 +101,9 @@ enum StackFrame {
                     links[Int(index)] = value
                 }
                 links[Int(level)] = frame
-                for index in 0...level where !canWrite(core, frame &- index &* size, size) {
-                    return failed(core)
-                }
+            }
+            for index in 0...level where !canWrite(core, frame &- index &* size, size) {
+                return failed(core)
             }
             guard canWrite(core, last, size) else { return failed(core) }
             for index in 0...level where !pushWord(core, op.width, links[Int(index)]) {

@@ -80,7 +80,7 @@ struct MemoryTypeRegisters: Equatable {
     }
 
     func save(to writer: inout FieldWriter) {
-        for number in Self.numbers { writer.put(self[number] ?? 0) }
+        for value in values { writer.put(value) }
     }
 
     mutating func restore(
@@ -94,8 +94,6 @@ struct MemoryTypeRegisters: Equatable {
         }
     }
 
-    /// The registers' values, for digests.
-    func forEach(_ body: (UInt64) -> Void) {
-        for number in Self.numbers { body(self[number] ?? 0) }
-    }
+    /// All that can be written, in the order in which it is saved.
+    var values: [UInt64] { Self.numbers.map { self[$0] ?? 0 } }
 }

@@ -72,7 +72,7 @@ extension Processor {
             digest.add(value)
         }
         if core.state.memoryTypes != MemoryTypeRegisters() {
-            core.state.memoryTypes.forEach { digest.add($0) }
+            for value in core.state.memoryTypes.values { digest.add(value) }
         }
         if core.state.debugControl != 0 { digest.add(core.state.debugControl) }
     }

@@ -5,7 +5,7 @@ import X86
 
 /// What a fault must not leave behind, and x87 exceptions by way of FERR#.
 @Suite struct LegacyReportTests {
-    @Test("with CR0.NE clear an x87 exception raises FERR#, and the processor waits for an interrupt")
+    @Test("with CR0.NE clear an x87 exception raises FERR#, and the processor waits")
     func errorPin() throws {
         let machine = try SystemMachine(.protected)
         machine.store(UInt16(0x037b), at: SystemMachine.data)
@@ -32,7 +32,7 @@ import X86
         #expect(machine.platform.floatingPointErrors.last == false)
     }
 
-    @Test("a data breakpoint that a faulting instruction met is not reported in the fault's handler")
+    @Test("a data breakpoint that a faulting instruction met is not reported")
     func breakpointBeforeFault() throws {
         let machine = try SystemMachine(.long)
         machine.setGate(12, stack: 1)
