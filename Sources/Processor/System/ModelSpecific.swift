@@ -30,8 +30,18 @@ enum ModelSpecific {
             || MSR.x2apicFirst...MSR.x2apicLast ~= register
     }
 
+    /// Whether a register is one of a feature that the model has not.
+    private static func isAbsent(_ register: UInt32, _ model: ProcessorModel) -> Bool {
+        switch register {
+        case MSR.sysenterCS, MSR.sysenterESP, MSR.sysenterEIP: !model.has(.sep)
+        case MSR.pat: !model.has(.pat)
+        default: false
+        }
+    }
+
     private static func value(_ core: Core, _ register: UInt32) -> UInt64? {
         let model = core.processor.model
+        if isAbsent(register, model) { return nil }
         if isAPIC(register) {
             if register == MSR.tscDeadline && !model.has(.tscDeadline) { return nil }
             core.processor.statistics.deviceAccesses += 1
@@ -78,6 +88,7 @@ enum ModelSpecific {
 
     private static func set(_ core: Core, _ register: UInt32, _ value: UInt64) -> Bool {
         let model = core.processor.model
+        if isAbsent(register, model) { return false }
         if isAPIC(register) {
             if register == MSR.tscDeadline && !model.has(.tscDeadline) { return false }
             core.processor.statistics.deviceAccesses += 1

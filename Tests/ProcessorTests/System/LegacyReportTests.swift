@@ -92,6 +92,19 @@ import X86
     }
 
     @Test(
+        "a register of a removed feature raises #GP(0)",
+        arguments: [("sep", 0x174), ("pat", 0x277), ("mtrr", 0x2ff), ("mca", 0x179)]
+            as [(String, UInt32)])
+    func removedRegister(_ name: String, _ register: UInt32) throws {
+        for text in ["max", "max,-" + name] {
+            let machine = try SystemMachine(.long, model: ProcessorModel(parsing: text))
+            // mov ecx, …; rdmsr; hlt
+            machine.run([0xb9] + bytes(register) + [0x0f, 0x32, 0xf4])
+            #expect((machine.haltedVector == 13) == (text != "max"), "\(text)")
+        }
+    }
+
+    @Test(
         "an instruction of a removed feature is undefined",
         arguments: [
             ("popcnt", [0xf3, 0x0f, 0xb8, 0xc0]), ("pni", [0xf2, 0x0f, 0x12, 0xc0]),
