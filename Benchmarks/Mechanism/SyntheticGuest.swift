@@ -80,6 +80,7 @@ final class SyntheticGuest {
                 for: technique, shadowBytes: shadowBytes, processors: 1, guestBytes: guestBytes))
         processor = Processor(
             memory: memory, platform: NoPlatform(), model: .penumbraV2, index: 0)
+        processor.use(.standard)
         hypervisor = try Hypervisor(
             memory: memory, processors: [processor], technique: technique,
             shadowBytes: shadowBytes)

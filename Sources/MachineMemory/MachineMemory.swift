@@ -201,15 +201,15 @@ import X86
 }
 
 /// What `MachineMemory.frameFlags` says of a frame.
-package enum FrameFlags {
+public enum FrameFlags {
     /// Memory answers in this frame.
-    @inlinable package static var memory: UInt8 { 1 }
+    @inlinable public static var memory: UInt8 { 1 }
     /// Instructions decoded from this frame are cached.
-    @inlinable package static var code: UInt8 { 2 }
+    @inlinable public static var code: UInt8 { 2 }
     /// Writes to this frame are told to `MachineMemory.writeObserver`.
-    @inlinable package static var watched: UInt8 { 4 }
+    @inlinable public static var watched: UInt8 { 4 }
     /// Writes to a frame with one of these take the slow path.
-    @inlinable package static var slowWrites: UInt8 { code | watched }
+    @inlinable public static var slowWrites: UInt8 { code | watched }
 }
 
 /// Why machine memory could not be made.

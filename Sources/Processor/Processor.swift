@@ -49,6 +49,11 @@ import X86
     }
     /// Whether there are any.
     public var hasCompletedWrites: Bool { !completedWrites.isEmpty }
+    /// What `blocks` has of translations, for the run loop.
+    var translations: Unretained<TranslationMemory>? {
+        get { unsafe interface.pointee.translations }
+        set { unsafe interface.pointee.translations = newValue }
+    }
     /// The platform asserts INTR. Looked at between instructions when the guest allows interrupts.
     public var interruptRequested: Bool {
         get { unsafe interface.pointee.interruptRequested }
@@ -76,7 +81,10 @@ import X86
         didSet { hasObserver = observer != nil }
     }
     /// Blocks are translated when the run loop comes to them for the n-th time.
-    package var usesBeforeTranslation: UInt32 = 3
+    package var usesBeforeTranslation: UInt32 {
+        get { unsafe interface.pointee.usesBeforeTranslation }
+        set { unsafe interface.pointee.usesBeforeTranslation = newValue }
+    }
     /// Whether there is an observer.
     private(set) var hasObserver = false
     /// Whether the observer is told of each use of a cached translation too. Nothing is kept in
@@ -134,6 +142,8 @@ import X86
         var nmiRequested = false
         var observesUses = false
         var completedWrites: [UInt64] = []
+        var translations: Unretained<TranslationMemory>?
+        var usesBeforeTranslation: UInt32 = 3
     }
 
     /// Makes a processor in its power-on state (SDM Vol. 3A Table 9-1).

@@ -107,7 +107,8 @@
     }
 
     /// The bits of an address that an entry may hold.
-    @inlinable public var addressMask: UInt64 {
+    @inlinable @inline(__always)
+    public var addressMask: UInt64 {
         PagingEntry.addressMask & ((1 << physicalAddressBits) &- 1)
     }
 
@@ -134,7 +135,7 @@
     }
 
     /// The guest-physical base of the table that an entry names.
-    @inlinable
+    @inlinable @inline(__always)
     public func tableBase(_ entry: PagingEntry) -> UInt64 {
         form == .twoLevel ? entry.rawValue & 0xffff_f000 : entry.rawValue & addressMask
     }

@@ -252,6 +252,7 @@ extension ShadowMMU {
     /// What the writes to a shadow page's guest table may amount to between two uses. To drop a
     /// page costs the refilling of its present entries; a page that is written more often than
     /// some multiple of these is most likely zeroed, or holds data by now. Nil: never.
+    @inline(__always)
     func heatLimit(_ page: ShadowPage) -> UInt32? {
         switch policy.stop {
         case .writes(let number): number &+ 4 &* UInt32(page.present)
@@ -270,7 +271,7 @@ extension ShadowMMU {
         guard outcome.isOver, !isBegunAnew else { return }
         var page = frames[Int(frame)].shadows
         while page != 0 {
-            if isTooHot(page) && !liveRoots.contains(page) {
+            if isTooHot(pages[page], pages[page].heat) && !liveRoots.contains(page) {
                 drop(page)
                 ledger.shadowPagesDropped &+= 1
                 ledger.shadowPagesAbandoned &+= 1
@@ -282,9 +283,9 @@ extension ShadowMMU {
         }
     }
 
-    private func isTooHot(_ page: UInt32) -> Bool {
-        guard let limit = heatLimit(pages[page]) else { return false }
-        return pages[page].heat > limit
+    @inline(__always)
+    private func isTooHot(_ page: ShadowPage, _ heat: UInt32) -> Bool {
+        heatLimit(page).map { heat > $0 } ?? false
     }
 
     /// - Returns: whether there is such a page, and whether one has had too much.
@@ -298,8 +299,9 @@ extension ShadowMMU {
             let state = pages[page]
             if state.indices(ofQuadword: quadword).isEmpty != isConcerned {
                 found = true
-                pages[page].heat &+= weight(state, quadword, size)
-                isOver = isOver || isTooHot(page)
+                let heat = state.heat &+ weight(state, quadword, size)
+                pages[page].heat = heat
+                isOver = isOver || isTooHot(state, heat)
             }
             page = state.next
         }
@@ -308,20 +310,24 @@ extension ShadowMMU {
 
     /// What one write counts. Kernels write page tables an entry or two at a time, or 1 byte to
     /// clear a bit; 8-byte entries of 32-bit guests by halves too.
+    @inline(__always)
     private func weight(_ page: ShadowPage, _ quadword: Int, _ size: UInt64) -> UInt32 {
-        let rules = page.role.rules
-        let isTwoLevel = rules.form == .twoLevel
-        for number in 0..<(isTwoLevel ? 2 : 1) {
-            let index = isTwoLevel ? quadword * 2 + number : quadword
-            let entry = tables.guestEntry(page.guestFrame, index, rules.form)
-            // Present, but not by any meaning that an entry can have here: data.
-            if entry.isPresent
-                && rules.reservedBits(entry, at: page.level) & ~PagingEntry.executeDisableBit != 0
-            {
-                return 8
-            }
+        let form = page.role.form
+        if form == .twoLevel {
+            if isData(page, quadword * 2) || isData(page, quadword * 2 + 1) { return 8 }
+        } else if isData(page, quadword) {
+            return 8
         }
-        let is32Bit = rules.form == .twoLevel || rules.form == .pae
+        let is32Bit = form == .twoLevel || form == .pae
         return size == 3 || size == 0 || is32Bit && size == 2 ? 1 : 4
+    }
+
+    /// Whether a guest entry is present, but not by any meaning that an entry can have here.
+    @inline(__always)
+    private func isData(_ page: ShadowPage, _ index: Int) -> Bool {
+        let entry = tables.guestEntry(page.guestFrame, index, page.role.form)
+        guard entry.isPresent else { return false }
+        let reserved = page.role.rules.reservedBits(entry, at: page.level)
+        return reserved & ~PagingEntry.executeDisableBit != 0
     }
 }

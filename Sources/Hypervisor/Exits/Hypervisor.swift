@@ -45,6 +45,10 @@ public final class Hypervisor {
     private var division = LedgerDivision()
     /// A flag of its own: to look into `division` is to be checked for exclusive access.
     private var countsPlaces = false
+    /// Whether processors load roots by themselves (`TraceParameters.elide`), and whether there are
+    /// deliberate mistakes: `policy` holds both, and is longer to ask at each exit.
+    private let elidesRoots: Bool
+    private let hasDefects: Bool
     /// The last fault-like exit for a translation: whose, and after how many instructions.
     private let lastFault: LazyTable<Fault>
 
@@ -95,6 +99,8 @@ public final class Hypervisor {
         var policy = technique.policy
         policy.defects = defects
         self.policy = policy
+        elidesRoots = policy.trace?.elide == true
+        hasDefects = !defects.isEmpty
         layout = TraceLayout(
             policy.trace, processors: processors.count, frames: TraceLayout.frames(of: memory))
         guard policy.walked != .guest else {
@@ -163,12 +169,12 @@ public final class Hypervisor {
 
     @inline(__always)
     private func handle(_ exit: Exit, _ number: Int, _ processor: Processor) -> Bool {
-        adoptElidedRoots()
+        if elidesRoots { adoptElidedRoots() }
         mmu?.isBegunAnew = isBegunAnew(exit, number, processor)
         applyCompleted(processor)
         var reason = ExitReason(exit)
         defer { if let reason { count(reason, processor) } }
-        if isIgnored(exit, number) { return true }
+        if hasDefects, isIgnored(exit, number) { return true }
         switch exit {
         case .limit, .halted, .stopped, .tripleFault:
             return false
@@ -297,7 +303,6 @@ public final class Hypervisor {
     /// Whether the exit is left unanswered, by a deliberate mistake; a new root is loaded still.
     private func isIgnored(_ exit: Exit, _ number: Int) -> Bool {
         let defects = policy.defects
-        if defects.isEmpty { return false }
         switch exit {
         case .invalidatePage: return defects.contains(.ignoresInvalidatePage)
         case .invalidatePCID(let type, _, _):
@@ -313,7 +318,11 @@ public final class Hypervisor {
     }
 
     private func drain(_ cause: DrainCause, _ number: Int? = nil) {
-        guard let mmu, policy.trace != nil else { return }
+        guard policy.trace != nil else { return }
+        shadow?.with { drain(cause, number, $0) }
+    }
+
+    private func drain(_ cause: DrainCause, _ number: Int?, _ mmu: ShadowMMU) {
         if !hasPendingRecords { return mmu.drainNothing(cause: cause) }
         for index in rings.indices {
             if policy.defects.contains(.skipsOtherRings), number != nil, index != number {
@@ -330,12 +339,12 @@ public final class Hypervisor {
             fullestRing = max(fullestRing, count)
             processors[index].control.trace.consumer = rings[index].consumer
         }
-        if policy.trace?.elide == true { mmu.consumed(consumed) }
+        if elidesRoots { mmu.consumed(consumed) }
     }
 
     /// Learns which roots the processors have loaded by themselves: a live root is never dropped.
     private func adoptElidedRoots() {
-        guard let mmu, policy.trace?.elide == true else { return }
+        guard let mmu, elidesRoots else { return }
         for number in processors.indices {
             if case .shadow(let root, _) = processors[number].control.paging {
                 mmu.adoptRoot(root, processor: number)

@@ -75,18 +75,21 @@ extension ShadowMMU {
         var any: UInt64 = 0
         var page = liveRoots[processor]
         guard page != 0 else { return nil }
-        var level = pages[page].level
+        var shift = pages[page].level.shift
         while true {
-            let entry = shadowEntry(slot(page, address.index(at: level)))
+            let index = Int(truncatingIfNeeded: address.rawValue &>> shift)
+            let entry = shadowEntry(slot(page, index))
             guard entry.isPresent, !entry.isSwitch else { return nil }
             common &= entry.rawValue
             any |= entry.rawValue
-            if !entry.isLeaf(at: level), let below = level.below {
+            if shift != PageLevel.table.shift {
+                // Larger leaves are never marked.
+                if entry.isLarge { return nil }
                 page = linkedPage(entry)
-                level = below
+                shift &-= 9
                 continue
             }
-            let frame = guestFrame(entry, level)
+            let frame = guestFrame(entry, .table)
             guard entry.isTraced, !entry.isDirty, isTraced(frame),
                 Self.permits(
                     access, mode, writable: common & PagingEntry.writableBit != 0,

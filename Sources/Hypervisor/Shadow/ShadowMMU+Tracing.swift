@@ -201,9 +201,12 @@ extension ShadowMMU {
     private func climb(_ first: UInt32, _ bits: UInt64, _ budget: inout Int) {
         var slot = first
         var address = bits
+        var shift = pages[page(ofSlot: first)].level.shift
         while true {
             let page = page(ofSlot: slot)
-            address |= UInt64(slot & 511) << pages[page].level.shift
+            address |= UInt64(slot & 511) &<< shift
+            // A parent is of the next level.
+            shift &+= 9
             if pages[page].isRoot {
                 if pages[page].isDirect && policy.nesting != nil {
                     // The second dimension: which virtual addresses lead here is not known.
@@ -248,16 +251,22 @@ extension ShadowMMU {
             for cache in caches { cache.invalidateAll() }
             ledger.fullInvalidations &+= UInt64(caches.count)
         } else if pendingCount > 0 {
-            for cache in caches {
-                for number in 0..<pendingCount {
-                    cache.invalidate(GuestVirtualAddress(pendingAddresses[number]))
-                }
+            for index in processors.indices {
+                processors[index].with { dropPending(from: $0) }
             }
+            for cache in otherCaches { dropPending(from: cache) }
             ledger.pageInvalidations &+= UInt64(caches.count &* pendingCount)
         } else {
             return
         }
         pendingAll = false
         pendingCount = 0
+    }
+
+    @inline(__always)
+    private func dropPending(from cache: some TranslationCacheControl) {
+        for number in 0..<pendingCount {
+            cache.invalidate(GuestVirtualAddress(pendingAddresses[number]))
+        }
     }
 }

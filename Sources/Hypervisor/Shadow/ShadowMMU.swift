@@ -1,4 +1,5 @@
 import MachineMemory
+import Processor
 import X86
 
 /// Shadow page tables: guest virtual → machine, kept in lawful correspondence with the guest's own.
@@ -48,6 +49,10 @@ package final class ShadowMMU {
     let policy: Policy
     let tables: TableMemory
     let caches: [any TranslationCacheControl]
+    /// Of these the processors, which all are but in tests of the shadow alone, and the others: to
+    /// drop a page from a processor's is a call, and retains nothing.
+    let processors: [Unretained<Processor>]
+    let otherCaches: [any TranslationCacheControl]
     /// The machine frame of shadow page 0.
     let firstFrame: UInt64
     /// How many shadow pages there may be, the empty root included.
@@ -200,6 +205,8 @@ package final class ShadowMMU {
         self.liveRoots = liveRoots
         self.pendingAddresses = pendingAddresses
         self.caches = caches
+        processors = caches.compactMap { ($0 as? Processor).map { Unretained($0) } }
+        otherCaches = caches.filter { !($0 is Processor) }
         self.policy = policy
         self.firstFrame = firstFrame
         ceiling = UInt32(pageCount)

@@ -23,7 +23,7 @@ extension Processor {
         }
         core.state.shadowedOp = 0
         stirCaches()
-        let translations = blocks.translations
+        let translations = translations
         var standstills = 0
         while true {
             if let exit = betweenInstructions(limit) { return exit }
@@ -39,9 +39,9 @@ extension Processor {
             if isSurrounded {
                 status = runOne(block)
             } else if let translations, count <= budget, count == block.count,
-                let far = translated(block, translations)
+                let far = translations.with({ translated(block, $0) })
             {
-                status = runTranslated(far, limit: limit, translations)
+                status = translations.with { runTranslated(far, limit: limit, $0) }
             } else {
                 status = execute(block, count: min(count, budget))
             }

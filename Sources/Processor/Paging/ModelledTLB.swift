@@ -17,8 +17,9 @@ final class ModelledTLB {
 
     private let small: SetAssociativeArray
     private let large: SetAssociativeArray
-    /// Whether it may hold large entries: a machine without them never looks.
+    /// Whether it may hold pages of 2 MiB, and of 1 GiB: a machine without them never looks.
     private var hasLarge = false
+    private var hasLargest = false
     /// Whether it may hold parts of guest pages that are larger.
     private var hasParts = false
     /// A bit for each 2^42 bytes of the address space, by number modulo 64, in which global
@@ -39,9 +40,8 @@ final class ModelledTLB {
     @inline(__always)
     func lookup(_ address: UInt64, pcid: UInt16) -> Translation? {
         if let found = small.lookup(address >> 12, pcid, .table) { return found }
-        guard hasLarge else { return nil }
-        return large.lookup(address >> 21, pcid, .directory)
-            ?? large.lookup(address >> 30, pcid, .directoryPointer)
+        if hasLarge, let found = large.lookup(address >> 21, pcid, .directory) { return found }
+        return hasLargest ? large.lookup(address >> 30, pcid, .directoryPointer) : nil
     }
 
     /// Caches a translation.
@@ -61,8 +61,10 @@ final class ModelledTLB {
         small.invalidate(address >> 12, .table, scope)
         if translation.level == .directoryPointer {
             large.invalidate(address >> 21, .directory, scope)
+            hasLargest = true
+        } else {
+            hasLarge = true
         }
-        hasLarge = true
         return large.insert(key, pcid, translation)
     }
 
@@ -77,17 +79,18 @@ final class ModelledTLB {
             isWide = large.invalidateParts(address, scope) || isWide
         }
         small.invalidate(address >> 12, .table, scope)
-        guard hasLarge else { return isWide }
-        isWide = large.invalidate(address >> 21, .directory, scope) || isWide
+        if hasLarge { isWide = large.invalidate(address >> 21, .directory, scope) || isWide }
+        guard hasLargest else { return isWide }
         return large.invalidate(address >> 30, .directoryPointer, scope) || isWide
     }
 
     /// Drops all translations in `scope`.
     func invalidateAll(_ scope: CacheScope) {
         small.invalidateAll(scope)
-        if hasLarge { large.invalidateAll(scope) }
+        if hasLarge || hasLargest { large.invalidateAll(scope) }
         if scope == .everything {
             hasLarge = false
+            hasLargest = false
             hasParts = false
             globalRegions = 0
             otherRegions = 0
@@ -99,6 +102,7 @@ final class ModelledTLB {
 
     /// Drops one translation, or none, as a random number has it.
     func evict(_ number: UInt64) -> CachedPage? {
-        number & 7 == 0 && hasLarge ? large.evict(number >> 3) : small.evict(number >> 3)
+        let array = number & 7 == 0 && (hasLarge || hasLargest) ? large : small
+        return array.evict(number >> 3)
     }
 }

@@ -2,7 +2,11 @@ import X86
 
 /// One set-associative array. Its storage is plain memory: a lookup touches no reference count.
 ///
-/// Safety: every index is a set number, masked, times `ways`, plus a way below `ways`.
+/// Beside the entries there is a byte of each one's key, its *tag*, eight to a word: a search looks
+/// at two words for twelve ways, and at the entries whose tags match, mostly one or none.
+///
+/// Safety: every index is a set number, masked, times `ways`, plus a way below `ways`; tags are
+/// found by the same set number and way.
 @safe final class SetAssociativeArray {
     struct Entry {
         var key: UInt64 = .max
@@ -16,6 +20,9 @@ import X86
     private let setMask: UInt64
     private let count: Int
     private let entries: UnsafeMutablePointer<Entry>
+    /// `tagWords` for each set.
+    private let tags: UnsafeMutablePointer<UInt64>
+    private let tagWords: Int
     /// The way to replace next, one a set.
     private let next: UnsafeMutablePointer<UInt8>
     /// Raised to drop all non-global entries, or all, at once.
@@ -32,6 +39,9 @@ import X86
         count = sets * ways
         unsafe entries = .allocate(capacity: count)
         unsafe entries.initialize(repeating: Entry(), count: count)
+        tagWords = (ways + 7) / 8
+        unsafe tags = .allocate(capacity: sets * tagWords)
+        unsafe tags.initialize(repeating: 0, count: sets * tagWords)
         unsafe next = .allocate(capacity: sets)
         unsafe next.initialize(repeating: 0, count: sets)
         unsafe pcidEpochs = .allocate(capacity: 4096)
@@ -40,6 +50,7 @@ import X86
 
     deinit {
         unsafe entries.deallocate()
+        unsafe tags.deallocate()
         unsafe next.deallocate()
         unsafe pcidEpochs.deallocate()
     }
@@ -56,18 +67,50 @@ import X86
             ? globalEpoch : epoch &+ (unsafe pcidEpochs[Int(pcid & 4095)])
     }
 
+    /// The byte of a key that is its tag: of the bits that vary most within a set. It is not 0,
+    /// which is the tag of an entry that was dropped: a page that comes and goes leaves many.
     @inline(__always)
-    private func find(_ key: UInt64, _ pcid: UInt16, _ level: PageLevel) -> Int? {
-        let first = Int(key & setMask) * ways
-        for index in first..<first + ways where unsafe entries[index].key == key {
-            let entry = unsafe entries[index]
-            if entry.translation.level == level, isValid(entry),
-                entry.pcid == pcid || entry.translation.has(TranslationBits.global)
-            {
-                return index
+    private static func tag(_ key: UInt64) -> UInt64 { (key >> 5 ^ key >> 13) & 0xff | 1 }
+
+    @inline(__always)
+    private func setTag(_ set: Int, _ way: Int, _ tag: UInt64) {
+        let shift = UInt64(way & 7) &* 8
+        let word = set &* tagWords &+ way >> 3
+        unsafe tags[word] = tags[word] & ~(0xff << shift) | tag << shift
+    }
+
+    /// The entries with a key, by the order of their ways, until `body` returns true for one.
+    @inline(__always)
+    private func search(_ key: UInt64, _ body: (_ index: Int, _ way: Int) -> Bool) {
+        let set = Int(key & setMask)
+        let ones: UInt64 = 0x0101_0101_0101_0101
+        let wanted = Self.tag(key) &* ones
+        for word in 0..<tagWords {
+            let difference = unsafe tags[set &* tagWords &+ word] ^ wanted
+            // The top bit of each byte that is zero; of others above one, too, at times.
+            var hits = (difference &- ones) & ~difference & ones << 7
+            while hits != 0 {
+                let way = word &* 8 &+ hits.trailingZeroBitCount >> 3
+                if way >= ways { return }
+                let index = set &* ways &+ way
+                if unsafe entries[index].key == key, body(index, way) { return }
+                hits &= hits &- 1
             }
         }
-        return nil
+    }
+
+    @inline(__always)
+    private func find(_ key: UInt64, _ pcid: UInt16, _ level: PageLevel) -> Int? {
+        var found: Int?
+        search(key) { index, _ in
+            let entry = unsafe entries[index]
+            let isFound =
+                entry.translation.level == level && isValid(entry)
+                && (entry.pcid == pcid || entry.translation.has(TranslationBits.global))
+            if isFound { found = index }
+            return isFound
+        }
+        return found
     }
 
     @inline(__always)
@@ -90,6 +133,7 @@ import X86
         unsafe next[set] = UInt8(way + 1 == ways ? 0 : way + 1)
         let old = unsafe entries[set * ways + way]
         unsafe entries[set * ways + way] = entry
+        setTag(set, way, Self.tag(key))
         guard old.key != .max, isValid(old) else { return nil }
         return page(old)
     }
@@ -120,14 +164,16 @@ import X86
     @discardableResult
     func invalidate(_ key: UInt64, _ level: PageLevel, _ scope: CacheScope) -> Bool {
         var found = false
-        let first = Int(key & setMask) * ways
-        for index in first..<first + ways where unsafe entries[index].key == key {
+        search(key) { index, way in
             let entry = unsafe entries[index]
-            guard entry.translation.level == level,
+            if entry.translation.level == level,
                 scope.covers(entry.pcid, isGlobal: entry.translation.has(TranslationBits.global))
-            else { continue }
-            unsafe entries[index].key = .max
-            found = true
+            {
+                unsafe entries[index].key = .max
+                setTag(Int(key & setMask), way, 0)
+                found = true
+            }
+            return false
         }
         return found
     }

@@ -225,6 +225,9 @@ struct BlockTranslator {
             || SystemSelection.endsBlock(instruction.mnemonic)
         assembler.jump(
             to: seesFlags ? memory.sharedCode.callWithFlags : memory.sharedCode.call, opcode: 0xe8)
+        let isDone = assembler.jumpIfRCXZero()
+        assembler.jump(to: memory.sharedCode.leave)
+        assembler.bindShort(isDone)
     }
 
     /// The jumps given lead to a call of the running instruction's handler, after which the code

@@ -53,6 +53,7 @@ extension Processor {
             blocks.translations = TranslationMemory(processors: model.processorCount)
         default: blocks.translations = nil
         }
+        translations = blocks.translations.map { Unretained($0) }
     }
 
     /// The engine in use.

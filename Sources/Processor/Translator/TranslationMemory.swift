@@ -12,7 +12,7 @@ import MachineMemory
 /// Jumps within a page go to `near`, others to `far`. A block that is dropped has its `near`
 /// overwritten by a jump to `leave`: whatever leads to it goes no further, until the code there has
 /// a translation again, to which it then jumps.
-final class TranslationMemory {
+@safe final class TranslationMemory {
     /// The ceiling of a machine's translations together, and the least of one processor's.
     static let machineCapacity = 64 << 20
     static let leastCapacity = 16 << 20
@@ -23,12 +23,19 @@ final class TranslationMemory {
 
     /// The jump by which translated code was left last, if it was one that may be chained: until
     /// the run loop comes to some translation.
-    var pending: Pending?
+    var pending: Pending? {
+        get { unsafe pendingJump.pointee }
+        set { unsafe pendingJump.pointee = newValue }
+    }
+    /// Behind a pointer: a class's own properties are checked for exclusive access each time.
+    private let pendingJump: UnsafeMutablePointer<Pending?>
     /// The last translation that was closed, by machine address and bank.
     private var closed: [UInt64: UInt32] = [:]
     private let code: ExecutableMemory
     private let shared: SharedCode
     private let sharedBytes: Int
+    /// Where translations start.
+    let base: UInt
 
     /// - Parameter processors: how many of the machine have translations of their own.
     /// - Returns: nil where the host forbids executable memory.
@@ -38,6 +45,9 @@ final class TranslationMemory {
                 capacity: max(Self.machineCapacity / max(processors, 1), Self.leastCapacity))
         else { return nil }
         self.code = code
+        base = code.base
+        unsafe pendingJump = .allocate(capacity: 1)
+        unsafe pendingJump.initialize(to: nil)
         var assembler = Assembler()
         assembler.begin(at: code.nextAddress)
         shared = SharedCode(&assembler)
@@ -45,8 +55,9 @@ final class TranslationMemory {
         sharedBytes = code.used
     }
 
+    deinit { unsafe pendingJump.deallocate() }
+
     var sharedCode: SharedCode { shared }
-    var base: UInt { code.base }
     var nextAddress: UInt { code.nextAddress }
     var hasRoom: Bool { code.used + Self.blockRoom <= code.capacity }
     /// How many bytes are taken.
@@ -56,12 +67,12 @@ final class TranslationMemory {
     /// - Returns: its name; 0 if it does not fit.
     func append(_ bytes: [UInt8], near: Int) -> UInt32 {
         guard let address = code.append(bytes) else { return 0 }
-        return UInt32(truncatingIfNeeded: address &- code.base) &+ UInt32(near)
+        return UInt32(truncatingIfNeeded: address &- base) &+ UInt32(near)
     }
 
     /// Where a translation is entered with RIP in R10.
     func far(_ translation: UInt32) -> UInt {
-        code.base &+ UInt(translation) &- UInt(Self.farBytes)
+        base &+ UInt(translation) &- UInt(Self.farBytes)
     }
 
     /// Lets nothing enter the translation of a block at a machine address any more.
@@ -129,10 +140,14 @@ struct SharedCode {
     /// machine address that it is to lead to.
     private(set) var exitToChain: UInt = 0
     /// Called: R10 is the op, R11 how many instructions of the block have not retired. Returns
-    /// after the handler retired, and leaves otherwise. The first keeps the flags, for handlers
-    /// that do not look at them; with the second handlers see and set them.
+    /// with RCX = 0 after the handler retired; otherwise with RCX = 1, and the caller jumps to
+    /// `leave`. (A way out from here would leave the host's prediction of returns a call behind,
+    /// and every function up to the run loop's caller would pay for it.) The first keeps the
+    /// flags, for handlers that do not look at them; with the second handlers see and set them.
     private(set) var call: UInt = 0
     private(set) var callWithFlags: UInt = 0
+    /// Jumped to after a handler's call that says so: leaves with the status in EAX.
+    private(set) var leave: UInt = 0
     /// Called: bring vector state into host registers. RCX is 0 if that was done; the code must not
     /// run if not. RAX to R9, R12 to R15 and the flags stay.
     private(set) var bringXMM: UInt = 0
@@ -180,6 +195,8 @@ struct SharedCode {
         callCode(&a, withFlags: false)
         callWithFlags = a.address
         callCode(&a, withFlags: true)
+        leave = a.address
+        leaveCode(&a)
     }
 
     private static let savedByCallee: [UInt8] = [3, 5, 12, 13, 14, 15]
@@ -203,7 +220,7 @@ struct SharedCode {
         callIfVectors(&a, putVectors)
         callC(&a, Self.flagsFromHost)
         a.constant(HostRegister.rax, UInt64(Status.between.rawValue))
-        leave(&a)
+        leaveCode(&a)
     }
 
     /// The stack in a call: op, undone, flags, return address.
@@ -251,6 +268,8 @@ struct SharedCode {
         a.restoreFlags()
         loadGuest(&a)
         a.lea(HostRegister.rsp, .at(HostRegister.rsp, 24))
+        a.bytes(0xb9)  // mov ecx, 0
+        a.imm32(0)
         a.bytes(0xc3)
         a.bind(bails)
         a.bind(leaves)
@@ -262,12 +281,14 @@ struct SharedCode {
         }
         a.load(HostRegister.rcx, .at(HostRegister.rsp, 8))
         a.store(HostRegister.rcx, StateField.undone)
-        a.lea(HostRegister.rsp, .at(HostRegister.rsp, 32))
-        leave(&a)
+        a.lea(HostRegister.rsp, .at(HostRegister.rsp, 24))
+        a.bytes(0xb9)  // mov ecx, 1
+        a.imm32(1)
+        a.bytes(0xc3)
     }
 
     /// Returns from `enter` with the status in EAX.
-    private func leave(_ a: inout Assembler) {
+    private func leaveCode(_ a: inout Assembler) {
         a.lea(HostRegister.rsp, .at(HostRegister.rsp, 8))
         for register in Self.savedByCallee.reversed() { pop(&a, register) }
         a.bytes(0xc3)
