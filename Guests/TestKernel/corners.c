@@ -257,6 +257,35 @@ static void model_specific(void) {
             check(writes(0x277, value) == may, "PAT %d of type %d", (u64)byte, (u64)type);
         }
     write_msr(0x277, pat);
+    // Memory types: the default one, ranges, and the fixed ranges; 2, 3 and those beyond 6 do not
+    // exist.
+    if (feature(1, 3, 12)) {
+        int bits = cpuid(0x80000008, 0).a & 255;
+        u64 keep = read_msr(0x2ff), ranges = read_msr(0xfe) & 255;
+        check(!writes(0xfe, read_msr(0xfe)), "MTRRCAP is for reading");
+        for (int type = 0; type < 256; type++) {
+            bool may = type < 7 && type != 2 && type != 3;
+            check(writes(0x2ff, (keep & ~255ull) | type) == may, "default type %d", (u64)type);
+            check(writes(0x200, type) == may, "PHYSBASE of type %d", (u64)type);
+            for (int byte = 0; byte < 8; byte++)
+                check(writes(0x250, (u64)type << 8 * byte) == may, "fixed type %d", (u64)type);
+        }
+        write_msr(0x2ff, keep);
+        write_msr(0x250, 0x0606060606060606);
+        for (u64 n = 0; n < ranges; n++)
+            for (int bit = 8; bit < 64; bit++) {
+                check(writes(0x200 + 2 * n, 1ull << bit) == (bit >= 12 && bit < bits),
+                      "PHYSBASE%d bit %d", n, (u64)bit);
+                check(writes(0x201 + 2 * n, 1ull << bit) == (bit >= 11 && bit < bits),
+                      "PHYSMASK%d bit %d", n, (u64)bit);
+                write_msr(0x200 + 2 * n, 0), write_msr(0x201 + 2 * n, 0);
+            }
+        for (int bit = 8; bit < 64; bit++)
+            check(writes(0x2ff, keep | 1ull << bit) == (bit == 10 || bit == 11),
+                  "default type, bit %d", (u64)bit);
+        write_msr(0x2ff, keep);
+        check(guarded(read_msr, 0x200 + 2 * ranges, 0) || ranges > 32, "a range too many");
+    }
     // What exists can be read, and what was read be written, but for what only reads; the rest is
     // #GP(0) both ways.
     static const u32 ranges[][2] = {{0, 0x800}, {0x900, 0x2000}, {0xc0000000, 0xc0002000},
@@ -273,7 +302,7 @@ static void model_specific(void) {
             // Time goes on; the rest must be what it was.
             if (n != 0x10) check(read_msr(n) == value, "MSR %x", (u64)n);
         }
-    check(found > 15 && found < 60, "%d MSRs", found);
+    check(found > 15 && found < 90, "%d MSRs", found);
 }
 
 // ---- Features: an instruction is undefined exactly where CPUID does not have it.

@@ -5,7 +5,7 @@
 volatile u64 arrived[256];
 static volatile u8 order[64];
 static volatile unsigned orders;
-static volatile u64 stopped_at;             // RIP of the interrupted instruction
+volatile u64 stopped_at;                    // RIP of the interrupted instruction
 void (*volatile acknowledge)(void);
 
 static bool note(struct Frame *f) {
@@ -32,7 +32,7 @@ void settle(void) {
 
 // ---- The local APIC, by memory or by MSRs
 static bool x2apic;
-static bool has_x2apic(void) { return cpuid(1, 0).c >> 21 & 1; }
+bool has_x2apic(void) { return cpuid(1, 0).c >> 21 & 1; }
 u32 apic_read(u32 r) {
     return x2apic ? read_msr(0x800 + (r >> 4)) : *(volatile u32 *)(0xfee00000ull + r);
 }
@@ -41,11 +41,11 @@ void apic_write(u32 r, u32 v) {
     else *(volatile u32 *)(0xfee00000ull + r) = v;
 }
 void apic_done(void) { apic_write(0xb0, 0); }
-static void send_self(u8 vector) {
+void send_self(u8 vector) {
     if (x2apic) write_msr(0x830, 1 << 18 | vector);
     else apic_write(0x300, 1 << 18 | vector);
 }
-static bool in_bits(u32 base, u8 vector) {
+bool in_bits(u32 base, u8 vector) {
     return apic_read(base + (vector >> 5) * 16) >> (vector & 31) & 1;
 }
 
@@ -72,7 +72,7 @@ void pic_start(u8 base, u8 masks) {
 }
 static void pic_done(void) { out8(0x20, 0x20); }
 
-static void pit_rate(u8 mode, u16 count) {
+void pit_rate(u8 mode, u16 count) {
     out8(0x43, 0x30 | mode << 1);
     out8(0x40, count), out8(0x40, count >> 8);
 }
@@ -125,11 +125,11 @@ static void pic(void) {
     apic_write(0x350, 1 << 16);
 }
 
-static u32 io_read(u32 r) {
+u32 io_read(u32 r) {
     *(volatile u32 *)0xfec00000ull = r;
     return *(volatile u32 *)0xfec00010ull;
 }
-static void io_write(u32 r, u32 v) {
+void io_write(u32 r, u32 v) {
     *(volatile u32 *)0xfec00000ull = r;
     *(volatile u32 *)0xfec00010ull = v;
 }
@@ -335,6 +335,9 @@ void test_interrupts(void) {
         {"8259 and 8254", pic},
         {"I/O APIC", io_apic},
         {"local APIC", self},
+        {"x2APIC registers", extended_apic},
+        {"xAPIC registers", legacy_apic},
+        {"x87 exceptions by IRQ 13", coprocessor},
         {"shadows", shadows},
         {"NMIs", non_maskable},
     };

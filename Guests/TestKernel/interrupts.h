@@ -16,3 +16,11 @@ void pic_start(u8 base, u8 masks);
 // Waits with interrupts on; STI's shadow covers HLT, so that nothing is missed.
 #define wait() __asm__ volatile("sti; hlt; cli" : : : "memory")
 static inline void pause_for(u64 n) { for (volatile u64 i = 0; i < n; i++) {} }
+extern volatile u64 stopped_at;             // RIP of the interrupted instruction
+bool has_x2apic(void);
+void send_self(u8 vector);
+bool in_bits(u32 base, u8 vector);          // of IRR, ISR or TMR
+void pit_rate(u8 mode, u16 count);
+u32 io_read(u32 r);
+void io_write(u32 r, u32 v);
+void extended_apic(void), legacy_apic(void), coprocessor(void); // apics.c

@@ -194,6 +194,6 @@ void test_access(void), test_keys(void), test_edits(void), test_invalidation(voi
 void test_forms(void), test_pointers(void), test_legacy(void), test_levels5(void);
 void test_access5(u64 *pml5);
 extern u64 high_ram;                        // 16 MiB of RAM above 4 GiB, 4 MiB aligned; 0: none
-void test_corners(void), test_stepping(void), test_exceptions(void), test_debug(void);
+void test_state(void), test_corners(void), test_stepping(void), test_exceptions(void), test_debug(void);
 void test_privilege(void), test_segments(void);
 void test_interrupts(void), test_timers(void), test_modes(void), test_processors(void);

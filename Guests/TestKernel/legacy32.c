@@ -1,49 +1,14 @@
 // What 64-bit mode has not: segments with limits, tasks, and virtual-8086 mode (SDM Vol. 3A
 // chapters 5 to 7, Vol. 3B chapter 20). 32-bit code without paging.
-#include "forms.h"
+#include "legacy32.h"
 
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
-
-enum { DB = 1, BP = 3, OF, BR, UD, TS = 10, NP, SS, GP };
-#define NT 0x4000u
-#define RF 0x10000u
-#define VM 0x20000u
-#define AC 0x40000u
-#define IOPL3 0x3000u
-
-// The descriptors, beside FLAT_DATA and CODE32 of start.S.
-enum {
-    TASK0 = 0x18, TASK1 = 0x20, LOCAL = 0x28, SMALL = 0x30, DOWN = 0x38, DOWN16 = 0x40,
-    READ_ONLY = 0x48, EXECUTE_ONLY = 0x50, ABSENT = 0x58, DATA3 = 0x68, CODE3 = 0x70,
-    TASK_GATE = 0x78, SHORT_TASK = 0x80, ABSENT_TASK = 0x88, CODE_16 = 0x90, GATE = 0x98,
-    ABSENT_GATE = 0xa0, NOTHING = 0x1000,
-};
-
-struct TaskState32 {
-    u32 link, esp0, ss0, inner[4], cr3, eip, eflags, eax, ecx, edx, ebx, esp, ebp, esi, edi;
-    u32 es, cs, ss, ds, fs, gs, ldt;
-    u16 trap, map;
-    u8 bits[8193];
-} __attribute__((packed));
 struct TaskState32 legacy_tss __attribute__((aligned(16)));
-static struct TaskState32 other __attribute__((aligned(16)));
+struct TaskState32 other __attribute__((aligned(16)));
 static u64 gdt32[32] __attribute__((aligned(16))), idt_32[0x41] __attribute__((aligned(16)));
 static u64 ldt32[4] __attribute__((aligned(16)));
 static u8 stack0[4096] __attribute__((aligned(16))), stack1[4096] __attribute__((aligned(16)));
 
-// What an exception left: DS, EBX, then as it is pushed; the last four from virtual-8086 mode.
-extern struct {
-    u32 ds, ebx, vector, error, eip, cs, eflags, esp, ss, es86, ds86, fs86, gs86, unused;
-} legacy_frame;
-extern volatile u32 legacy_hits, legacy_flags, legacy_stack, legacy_error;
-extern char legacy_vectors[];
-bool legacy_guarded();
-void legacy_enter86(), legacy_task(), legacy_fault_task();
-
-static void check(bool right, u32 line) {
+void legacy_check(bool right, u32 line) {
     struct FormTests *t = &form_tests;
     t->checks++;
     if (right || t->failures++ >= 8) return;
@@ -53,12 +18,6 @@ static void check(bool right, u32 line) {
                     legacy_frame.eip, legacy_frame.eflags};
     for (int i = 0; i < 6; i++) t->first[n].arguments[i] = values[i];
 }
-#define CHECK(condition) check(condition, __LINE__)
-#define EXPECT(fn, argument, vec, err)                                                             \
-    CHECK(legacy_guarded(fn, argument) && legacy_frame.vector == (vec)                             \
-          && legacy_frame.error == (err))
-#define EXPECT_NONE(fn, argument) CHECK(!legacy_guarded(fn, argument))
-
 static u64 segment(u32 base, u32 limit, u32 attributes) {
     return (limit & 0xffff) | (u64)(base & 0xffffff) << 16 | (u64)(attributes & 0xff) << 40
         | (u64)(limit >> 16 & 15) << 48 | (u64)(attributes >> 8 & 15) << 52
@@ -81,7 +40,7 @@ static struct __attribute__((packed)) {
     u32 offset;
     u16 selector;
 } far;
-static void call_far(u32 s) {
+void call_far(u32 s) {
     far.selector = s;
     __asm__ volatile("lcall *%0" : : "m"(far) : "memory");
 }
@@ -203,7 +162,7 @@ static void transfers(void) {
     EXPECT(jump_far, CODE_16, GP, 0);
 }
 
-static void prepare_task(void (*entry)()) {
+void prepare_task(void (*entry)()) {
     other.eip = (u32)entry;
     other.eflags = 2;
     other.esp = (u32)stack1 + sizeof stack1;
@@ -283,20 +242,12 @@ static void tasks(void) {
 }
 
 // ---- Virtual-8086 mode: code, how it ends, with which error code, and where.
-static u32 run86(u32 flags, const u8 *code, int count) {
+u32 run86(u32 flags, const u8 *code, int count) {
     for (int i = 0; i < count; i++) ((volatile u8 *)0x8000)[i] = code[i];
     legacy_frame.vector = 999;
     legacy_guarded(legacy_enter86, flags | VM | 2);
     return legacy_frame.vector;
 }
-#define EXPECT86(flags, vec, err, at, ...)                                                         \
-    do {                                                                                           \
-        static const u8 code[] = {__VA_ARGS__};                                                    \
-        u32 vector = run86(flags, code, sizeof code);                                              \
-        CHECK(vector == (vec) && legacy_frame.error == (err) && legacy_frame.eip == (at)           \
-              && legacy_frame.cs == 0x800 && (legacy_frame.eflags & VM));                          \
-    } while (0)
-
 static void virtual86(void) {
     EXPECT86(0, GP, 0, 0, 0xfa);                                // cli, with IOPL 0
     CHECK(legacy_frame.ss == 0x900 && legacy_frame.esp == 0x1000 && legacy_frame.ds == 0);
@@ -360,6 +311,7 @@ void test_legacy32(void) {
     transfers();
     tasks();
     virtual86();
+    virtual_interrupts32();
     load_fs(FLAT_DATA);
     __asm__ volatile("clts; lgdt %0" : : "m"(keep));
 }

@@ -15,6 +15,7 @@ static const struct {
     {"memory", test_memory},
     {"exceptions", test_exceptions},
     {"corners", test_corners},
+    {"state", test_state},
     {"debug", test_debug},
     {"stepping", test_stepping},
     {"privilege", test_privilege},

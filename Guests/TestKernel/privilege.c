@@ -340,6 +340,39 @@ static void bases(void) {
     check(base_of(0) == 0, "FS base by a null selector: %x", base_of(0));
 }
 
+// ---- CR4.PVI (Vol. 3B 20.4): ring 3 has VIF where IOPL keeps IF from it.
+static void virtual_interrupts(void) {
+    if (!(cpuid(1, 0).d & 2)) {
+        check(true, "");
+        return;
+    }
+    static const u8 sti[] = {0xfb, 0x9c, 0x58}, cli[] = {0xfa};
+    u64 vif = 1 << 19, vip = 1 << 20;
+    run_user_code(sti, sizeof sti, 0);
+    check(last.vector == GP, "STI without PVI: %d", last.vector);
+    write_cr4(read_cr4() | 2);
+    run_user_code(sti, sizeof sti, 0);
+    check(last.vector == USER_EXIT && (last.rflags & (vif | IF)) == vif
+              && (last.rax & (vif | IF)) == vif, "STI: %d flags %x", last.vector, last.rflags);
+    user_flags = 2 | vif;
+    run_user_code(cli, sizeof cli, 0);
+    check(last.vector == USER_EXIT && !(last.rflags & vif), "CLI: %d flags %x", last.vector,
+          last.rflags);
+    user_flags = 2 | vip;
+    run_user_code(sti, sizeof sti, 0);
+    check(last.vector == GP && !(last.rflags & vif), "STI with VIP: %d flags %x", last.vector,
+          last.rflags);
+    user_flags = 2 | vip | vif;
+    run_user_code(cli, sizeof cli, 0);
+    check(last.vector == GP && (last.rflags & vif), "VIF and VIP: %d flags %x", last.vector,
+          last.rflags);
+    user_flags = 0x3002;
+    run_user_code(sti, sizeof sti, 0);
+    check(last.vector == USER_EXIT && (last.rflags & (vif | IF)) == IF, "STI with IOPL 3: %d %x",
+          last.vector, last.rflags);
+    write_cr4(read_cr4() & ~2ull);
+}
+
 void test_privilege(void) {
     static const struct {
         const char *name;
@@ -350,6 +383,7 @@ void test_privilege(void) {
         {"fast calls", fast_calls},
         {"I/O permission", ports},
         {"segment bases", bases},
+        {"virtual interrupts", virtual_interrupts},
     };
     for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
         begin(parts[i].name);

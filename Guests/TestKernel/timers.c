@@ -97,6 +97,54 @@ static void deadline(void) {
     apic_write(0x320, 1 << 16);
 }
 
+// The counter as the guest moves it, and deadlines of it.
+static void moved(void) {
+    bool has_adjust = cpuid(7, 0).b >> 1 & 1;
+    apic_on(true);
+    forget();
+    acknowledge = apic_done;
+    apic_write(0x320, 2 << 17 | 0x58);
+    static const u64 places[] = {1ull << 40, 5, 1ull << 60, 100000};
+    for (int i = 0; i < 8; i++) {
+        u64 place = places[i / 2], adjust = has_adjust ? read_msr(0x3b) : 0;
+        if (has_adjust && (i & 1)) {
+            u64 before = read_tsc();
+            write_msr(0x3b, adjust + place);
+            check(read_tsc() - before >= place, "TSC_ADJUST moves the counter by %x", place);
+        } else {
+            u64 before = read_tsc();
+            write_msr(0x10, place);
+            u64 now = read_tsc();
+            check(now >= place && now - place < 1000000, "the counter is %x, not %x", now, place);
+            // What it was moved by, but for the time in between.
+            u64 change = place - before;
+            if (has_adjust)
+                check(change - (read_msr(0x3b) - adjust) < 1000000, "TSC_ADJUST is %x",
+                      read_msr(0x3b));
+        }
+        if (!(cpuid(1, 0).c >> 24 & 1)) continue;
+        arrived[0x58] = 0;
+        u64 when = read_tsc() + 5000;
+        write_msr(0x6e0, when);
+        enable();
+        while (!arrived[0x58] && read_tsc() < when + 1000000) {}
+        disable();
+        check(arrived[0x58] == 1, "a deadline of the moved counter");
+        // Moved past it, the counter meets its deadline.
+        write_msr(0x6e0, read_tsc() + (1ull << 36));
+        enable();
+        pause_for(20);
+        check(arrived[0x58] == 1, "far too early");
+        write_msr(0x10, read_tsc() + (1ull << 37));
+        pause_for(20);
+        disable();
+        check(arrived[0x58] == 2 && !read_msr(0x6e0), "the counter moved past its deadline: %d",
+              arrived[0x58]);
+    }
+    apic_write(0x320, 1 << 16);
+    if (has_adjust) write_msr(0x3b, 0);
+}
+
 static void counters(void) {
     u64 last_tsc = read_tsc();
     for (int i = 0; i < 1000; i++) {
@@ -133,6 +181,7 @@ void test_timers(void) {
         {"one shot", one_shot},
         {"periodic", periodic},
         {"TSC deadline", deadline},
+        {"a counter that is moved", moved},
         {"counters", counters},
     };
     pic_start(0x50, 0xff);

@@ -26,7 +26,7 @@ package enum RegisterLayout {
         var entries: [Entry]
     }
 
-    static let features = [core, sse, segments, system]
+    static let features = [core, sse, avx, segments, system]
     static let all = features.flatMap(\.entries)
 
     private static let core: Feature = {
@@ -54,7 +54,8 @@ package enum RegisterLayout {
         }
         let words: [(String, ProcessorRegister?)] = [
             ("fctrl", .x87Control), ("fstat", .x87Status), ("ftag", .x87Tags), ("fiseg", nil),
-            ("fioff", nil), ("foseg", nil), ("fooff", nil), ("fop", nil),
+            ("fioff", .x87InstructionPointer), ("foseg", nil), ("fooff", .x87OperandPointer),
+            ("fop", .x87Opcode),
         ]
         entries += words.map {
             Entry(name: $0, bits: 32, type: "int", group: "float", register: $1)
@@ -71,6 +72,13 @@ package enum RegisterLayout {
         return Feature(name: "org.gnu.gdb.i386.sse", entries: entries)
     }()
 
+    /// The upper halves of YMM registers; zero on a model without AVX.
+    private static let avx = Feature(
+        name: "org.gnu.gdb.i386.avx",
+        entries: (0..<16 as Range<UInt8>).map {
+            Entry(name: "ymm\($0)h", bits: 128, type: "uint128", register: .upper($0))
+        })
+
     private static let segments = Feature(
         name: "org.gnu.gdb.i386.segments",
         entries: [
@@ -82,7 +90,7 @@ package enum RegisterLayout {
     private static let system: Feature = {
         let registers: [(String, ProcessorRegister)] = [
             ("k_gs_base", .kernelGSBase), ("cr0", .cr0), ("cr2", .cr2), ("cr3", .cr3),
-            ("cr4", .cr4), ("cr8", .cr8), ("efer", .efer),
+            ("cr4", .cr4), ("cr8", .cr8), ("efer", .efer), ("xcr0", .xcr0),
         ]
         return Feature(
             name: "org.penumbra.x86.system",

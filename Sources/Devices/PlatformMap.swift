@@ -25,6 +25,8 @@ public enum PlatformMap {
         public static let systemControlA: UInt16 = 0x92
         /// The slave 8259: command, then data.
         public static let secondaryPIC: UInt16 = 0xa0
+        /// Clears the interrupt of an x87 exception; the port after it does so too.
+        public static let coprocessorError: UInt16 = 0xf0
         /// The first serial port: eight registers.
         public static let com1: UInt16 = 0x3f8
         /// The trigger modes of IRQ 0…7, then of IRQ 8…15.
@@ -55,6 +57,8 @@ public enum PlatformMap {
         public static let clock = 8
         /// The system control interrupt of ACPI: level, active high.
         public static let systemControl = 9
+        /// An x87 exception, where CR0.NE is clear.
+        public static let coprocessor = 13
         /// The I/O APIC pin of the timer, as the MADT's interrupt source override says.
         public static let timerPin = 2
     }

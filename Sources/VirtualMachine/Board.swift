@@ -25,6 +25,7 @@ final class Board: GuestMemory {
             processors: configuration.processors, memoryBytes: configuration.memoryBytes,
             startTime: configuration.startTime, tscFrequency: MachineClock.tscFrequency)
         chips.physicalAddressBits = Int(model.physicalAddressBits)
+        chips.hasX2APIC = model.has(.x2apic)
         chips.debugExitPort = configuration.debugExitPort
         chips.debugExitSize = configuration.debugExitSize
         chips.hasTestDevice = configuration.hasTestDevice

@@ -56,6 +56,16 @@ final class ProcessorPins: Platform {
         accessed()
     }
 
+    func setTimeStampOffset(_ offset: UInt64, processor: Int) {
+        board.chipset.setTimeStampOffset(offset, processor: processor)
+        accessed()
+    }
+
+    func signalFloatingPointError(_ isPending: Bool, processor: Int) -> Bool {
+        defer { accessed() }
+        return board.chipset.signalFloatingPointError(isPending)
+    }
+
     func acknowledgeInterrupt(processor: Int) -> UInt8? {
         let vector = board.chipset.acknowledgeInterrupt(processor: processor)
         self.processor?.interruptRequested = board.chipset.hasInterrupt(processor: processor)

@@ -15,6 +15,7 @@ public enum MSR {
     public static let sysenterESP: UInt32 = 0x175
     public static let sysenterEIP: UInt32 = 0x176
     public static let machineCheckCapabilities: UInt32 = 0x179
+    public static let machineCheckStatus: UInt32 = 0x17a
     public static let miscEnable: UInt32 = 0x1a0
     public static let debugControl: UInt32 = 0x1d9
     public static let pat: UInt32 = 0x277

@@ -24,6 +24,12 @@ public protocol Platform: AnyObject {
     func acknowledgeInterrupt(processor: Int) -> UInt8?
     /// The time-stamp counter's value when `retired` instructions have been retired.
     func timeStamp(retired: UInt64, processor: Int) -> UInt64
+    /// The guest has moved its time-stamp counter: it is `timeStamp` plus `offset` now, by which
+    /// IA32_TSC_DEADLINE is judged.
+    func setTimeStampOffset(_ offset: UInt64, processor: Int)
+    /// FERR#: an unmasked x87 exception is pending while CR0.NE is clear, or no longer.
+    /// - Returns: IGNNE#: whether the processor is to go on as if it were not.
+    func signalFloatingPointError(_ isPending: Bool, processor: Int) -> Bool
     /// Guest code has executed a region marker, which is no access and counts as none. The
     /// instruction has not retired yet; `Processor.requestStop` stops right after it.
     func marked(_ marker: RegionMarker, processor: Int)
@@ -32,4 +38,10 @@ public protocol Platform: AnyObject {
 extension Platform {
     /// Nobody listens: the marker means nothing.
     public func marked(_ marker: RegionMarker, processor: Int) {}
+
+    /// Nobody has a deadline.
+    public func setTimeStampOffset(_ offset: UInt64, processor: Int) {}
+
+    /// The pins are not connected.
+    public func signalFloatingPointError(_ isPending: Bool, processor: Int) -> Bool { false }
 }

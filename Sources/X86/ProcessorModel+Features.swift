@@ -2,7 +2,7 @@ extension ProcessorModel {
     /// A feature that CPUID tells of, by the name that Linux gives it in `/proc/cpuinfo`.
     public enum Feature: String, CaseIterable, Sendable {
         // Leaf 1, EDX.
-        case fpu, de, pse, tsc, msr, pae, cx8, apic, sep, pge, cmov, pat, pse36
+        case fpu, vme, de, pse, tsc, msr, pae, mce, cx8, apic, sep, mtrr, pge, mca, cmov, pat, pse36
         case clflush, mmx, fxsr, sse, sse2
         // Leaf 1, ECX.
         case sse3 = "pni"
@@ -17,7 +17,11 @@ extension ProcessorModel {
         // Leaf 7, EBX.
         case fsgsbase
         case tscAdjust = "tsc_adjust"
-        case bmi1, avx2, smep, bmi2, erms, invpcid, rdseed, adx, smap, clflushopt, clwb
+        case bmi1, avx2
+        // FDP is recorded at unmasked exceptions alone; FCS and FDS are always zero.
+        case dataPointerAtExceptions = "fdp_excptn_only"
+        case zeroFCSAndFDS = "zero_fcs_fds"
+        case smep, bmi2, erms, invpcid, rdseed, adx, smap, clflushopt, clwb
         // Leaf 7, ECX.
         case umip, pku, la57, rdpid
         // Leaf 7, EDX.
@@ -43,15 +47,19 @@ extension ProcessorModel {
         package var location: (word: Word, bit: UInt32) {
             switch self {
             case .fpu: (.leaf1EDX, 0)
+            case .vme: (.leaf1EDX, 1)
             case .de: (.leaf1EDX, 2)
             case .pse: (.leaf1EDX, 3)
             case .tsc: (.leaf1EDX, 4)
             case .msr: (.leaf1EDX, 5)
             case .pae: (.leaf1EDX, 6)
+            case .mce: (.leaf1EDX, 7)
             case .cx8: (.leaf1EDX, 8)
             case .apic: (.leaf1EDX, 9)
             case .sep: (.leaf1EDX, 11)
+            case .mtrr: (.leaf1EDX, 12)
             case .pge: (.leaf1EDX, 13)
+            case .mca: (.leaf1EDX, 14)
             case .cmov: (.leaf1EDX, 15)
             case .pat: (.leaf1EDX, 16)
             case .pse36: (.leaf1EDX, 17)
@@ -82,10 +90,12 @@ extension ProcessorModel {
             case .tscAdjust: (.leaf7EBX, 1)
             case .bmi1: (.leaf7EBX, 3)
             case .avx2: (.leaf7EBX, 5)
+            case .dataPointerAtExceptions: (.leaf7EBX, 6)
             case .smep: (.leaf7EBX, 7)
             case .bmi2: (.leaf7EBX, 8)
             case .erms: (.leaf7EBX, 9)
             case .invpcid: (.leaf7EBX, 10)
+            case .zeroFCSAndFDS: (.leaf7EBX, 13)
             case .rdseed: (.leaf7EBX, 18)
             case .adx: (.leaf7EBX, 19)
             case .smap: (.leaf7EBX, 20)
@@ -119,7 +129,7 @@ extension ProcessorModel {
         package var isRequired: Bool {
             switch self {
             case .fpu, .tsc, .msr, .pae, .cx8, .cmov, .fxsr, .sse, .sse2, .syscall, .longMode,
-                .apic:
+                .apic, .dataPointerAtExceptions, .zeroFCSAndFDS:
                 true
             default: false
             }
@@ -129,7 +139,8 @@ extension ProcessorModel {
         package var isOptional: Bool {
             switch self {
             // With la57 Linux uses five levels, whether it needs the room or not.
-            case .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku, .monitor, .movbe,
+            case .vme, .mce, .mca, .mtrr, .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku,
+                .monitor, .movbe,
                 .bmi1, .bmi2, .adx, .lzcnt, .clflushopt, .clwb, .prefetchw, .xsavec, .xgetbv1,
                 .xsaves, .avx, .avx2, .fma, .f16c:
                 true
@@ -160,6 +171,7 @@ extension ProcessorModel {
             case .avx2, .fma, .f16c: .avx
             case .xsaves: .xsavec
             case .pse36: .pse
+            case .mca: .mce
             case .ssse3: .sse3
             case .sse41: .ssse3
             case .sse42: .sse41

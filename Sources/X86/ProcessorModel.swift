@@ -9,8 +9,8 @@
 ///
 /// *Example.* `try ProcessorModel(parsing: "penumbra-v2,+rdrand,-smap")`
 ///
-/// *Caveats.* Taking a feature away hides it, and makes the control bits that enable it reserved;
-/// its user instructions may still execute, as on hypervisors that mask CPUID.
+/// *Caveats.* Taking a feature away makes its instructions undefined and the control bits that
+/// enable it reserved; those that only tell of a property (`erms`, `arat`) are hidden.
 public struct ProcessorModel: Sendable, Equatable {
     /// The model's name, without added and removed features.
     public let name: String

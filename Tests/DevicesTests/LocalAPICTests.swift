@@ -41,6 +41,26 @@ private final class NotingBus: InterruptMessageBus {
         apic.accept(.fixed, vector: vector, isLevel: level)
     }
 
+    @Test func `without x2APIC its bit of the base register is reserved`() {
+        let plain = LocalAPIC(
+            processor: 0, time: time, signals: signals, tsc: Frequency(hertz: 1_000_000_000),
+            crystal: Frequency(hertz: 25_000_000), physicalAddressBits: 40, hasX2APIC: false)
+        #expect(!plain.writeModelSpecific(0x1b, 0xfee0_0d00))
+        #expect(plain.writeModelSpecific(0x1b, 0xfee0_0900))
+    }
+
+    @Test func `an NMI may be sent to oneself and to all by shorthand`() {
+        for shorthand in 1...2 as ClosedRange<UInt32> {
+            set(0x300, shorthand << 18 | 4 << 8 | 1 << 14)
+        }
+        #expect(
+            bus.messages == [
+                InterruptMessage(
+                    destination: .physical(2, wide: true), mode: .nonMaskable, vector: 0),
+                InterruptMessage(destination: .all, mode: .nonMaskable, vector: 0),
+            ])
+    }
+
     // MARK: Registers
 
     @Test func `after reset it is disabled by software with every local vector masked`() {
@@ -334,9 +354,17 @@ private final class NotingBus: InterruptMessageBus {
         #expect(apic.readModelSpecific(0x830) == 0x0001_0003_0000_0841)
     }
 
+    @Test func `in x2APIC mode remote IRR is reserved in local vectors that have none`() {
+        extend()
+        for register in 0x832...0x837 as ClosedRange<UInt32> {
+            let isInput = register == 0x835 || register == 0x836
+            #expect(apic.writeModelSpecific(register, 1 << 14 | 1 << 16) == isInput)
+        }
+    }
+
     @Test func `illegal commands send nothing`() {
         set(0x300, 0x0005)  // vector 5
-        set(0x300, 0x0004_0400)  // NMI to itself by shorthand
+        set(0x300, 0x0004_0500)  // INIT to itself by shorthand
         set(0x300, 0x0008_0500)  // INIT to all by shorthand
         set(0x300, 0x0200)  // SMI
         set(0x300, 0x0700)  // ExtINT

@@ -156,4 +156,25 @@ import X86
         #expect(apic.writeModelSpecific(MSR.tscDeadline, 5000))
         #expect(signals.interruptsChanged)
     }
+
+    @Test func `a deadline is judged by the counter as the processor has moved it`() {
+        set(0x320, 0x40030)
+        for offset in [1_000_000, 0 &- 1_000_000] as [UInt64] {
+            time.now = 10_000_000
+            apic.setTimeStampOffset(offset)
+            // 2 GHz: 20,000,000 ticks so far.
+            #expect(apic.writeModelSpecific(0x6e0, 20_002_000 &+ offset))
+            #expect(apic.nextEvent == 10_001_000)
+            go(to: 10_000_999)
+            #expect(taken() == nil)
+            go(to: 10_001_000)
+            #expect(taken() == 0x30)
+        }
+        // Moving the counter past it is enough.
+        apic.setTimeStampOffset(0)
+        #expect(apic.writeModelSpecific(0x6e0, 50_000_000))
+        #expect(taken() == nil)
+        apic.setTimeStampOffset(40_000_000)
+        #expect(taken() == 0x30)
+    }
 }

@@ -64,7 +64,8 @@ import X86
                     "interruptShadow", "debugShadow", "nmiBlocked", "isHalted", "waitsForStartup",
                     "debugConditions", "star", "longSTAR", "compatibilitySTAR",
                     "systemCallFlagMask", "kernelGSBase", "sysenterCS", "sysenterESP",
-                    "sysenterEIP", "pat", "tscAux", "tscOffset", "tscAdjust", "miscEnable",
+                    "sysenterEIP", "pat", "memoryTypes", "tscAux", "tscOffset", "tscAdjust",
+                    "miscEnable",
                     "speculationControl", "latched", "taskEntry", "isShutDown", "stepRule",
                     "resumeFlagLoaded", "randomState", "debugControl",
                 ],
@@ -155,7 +156,7 @@ import X86
             Expected(
                 saved: [
                     "signals", "fabric", "serial", "timer", "clock", "power", "resets", "firmware",
-                    "testDevice", "testMemory",
+                    "coprocessor", "testDevice", "testMemory",
                 ], others: ["time", "ports", "memory"]))
         func check(_ chip: String, of parent: Any, saved: String, others: String) throws {
             func words(_ text: String) -> [String] { text.split(separator: " ").map(String.init) }
@@ -187,6 +188,8 @@ import X86
         try check(
             "power", of: chipset, saved: "status enable control settled asserted nextEvent",
             others: "time signals interrupt")
+        try check(
+            "coprocessor", of: chipset, saved: "isPending isIgnored", others: "interrupt")
         try check("resets", of: chipset, saved: "control", others: "signals")
         try check(
             "firmware", of: chipset, saved: "item position", others: "memoryBytes processors")
@@ -212,6 +215,7 @@ import X86
                     "base", "priority", "logicalDestination", "destinationFormat", "spurious",
                     "inService", "requests", "triggerMode", "errorStatus", "errorsSince", "command",
                     "localVectors", "initialCount", "divideConfiguration", "expiry", "deadline",
+                    "timeStampOffset",
                     "externalLevel", "nonMaskablePending", "initializePending", "startupPending",
                     "waitsForStartup",
                 ],

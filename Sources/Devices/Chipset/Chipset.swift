@@ -27,6 +27,7 @@ public final class Chipset {
     private let serial: UART16550
     private let timer: PIT8254
     private let clock: MC146818
+    private let coprocessor: CoprocessorError
     private let power: PowerManagement
     private let resets: ResetControl
     private let firmware: FirmwareConfiguration
@@ -55,7 +56,8 @@ public final class Chipset {
                     processor: $0, time: time, signals: signals,
                     tsc: Frequency(hertz: configuration.tscFrequency),
                     crystal: Frequency(hertz: configuration.crystalFrequency),
-                    physicalAddressBits: configuration.physicalAddressBits)
+                    physicalAddressBits: configuration.physicalAddressBits,
+                    hasX2APIC: configuration.hasX2APIC)
             })
         self.fabric = fabric
         func line(_ irq: Int) -> Line { { fabric.setLine(irq, $0) } }
@@ -64,6 +66,7 @@ public final class Chipset {
         clock = MC146818(
             startTime: configuration.startTime, memoryBytes: configuration.memoryBytes,
             time: time, signals: signals, interrupt: line(PlatformMap.Interrupt.clock))
+        coprocessor = CoprocessorError(interrupt: line(PlatformMap.Interrupt.coprocessor))
         power = PowerManagement(
             time: time, signals: signals, interrupt: line(PlatformMap.Interrupt.systemControl))
         resets = ResetControl(signals: signals)
@@ -82,6 +85,7 @@ public final class Chipset {
         ports.attach(timer, at: Port.systemControlB, count: 1)
         ports.attach(clock, at: Port.clock, count: 2)
         ports.attach(serial, at: Port.com1, count: 8)
+        ports.attach(coprocessor, at: Port.coprocessorError, count: 2)
         ports.attach(firmware, at: Port.firmwareConfiguration, count: 2, widest: 2)
         ports.attach(power, at: Port.pm1aEvent, count: 6, widest: 4)
         ports.attach(power, at: Port.pmTimer, count: 4, widest: 4)
@@ -117,6 +121,7 @@ public final class Chipset {
         serial.reset()
         timer.reset()
         clock.reset()
+        coprocessor.reset()
         power.reset()
         resets.reset()
         firmware.reset()
@@ -176,6 +181,16 @@ public final class Chipset {
     /// Sets the task priority class, of which the low four bits count: MOV to CR8.
     public func setTaskPriority(_ value: UInt8, processor: Int) {
         fabric.localAPICs[processor].taskPriorityClass = value
+    }
+
+    /// A processor's time-stamp counter is now `offset` ahead of the machine's, modulo 2⁶⁴.
+    public func setTimeStampOffset(_ offset: UInt64, processor: Int) {
+        fabric.localAPICs[processor].setTimeStampOffset(offset)
+    }
+
+    /// Drives FERR#, which all processors share. Returns IGNNE#.
+    public func signalFloatingPointError(_ isPending: Bool) -> Bool {
+        coprocessor.signal(isPending)
     }
 
     // MARK: To the processors
@@ -259,6 +274,7 @@ extension Chipset {
         serial.save(to: &writer)
         timer.save(to: &writer)
         clock.save(to: &writer)
+        coprocessor.save(to: &writer)
         power.save(to: &writer)
         resets.save(to: &writer)
         firmware.save(to: &writer)
@@ -277,6 +293,7 @@ extension Chipset {
         try serial.restore(from: &reader)
         try timer.restore(from: &reader)
         try clock.restore(from: &reader)
+        try coprocessor.restore(from: &reader)
         try power.restore(from: &reader)
         try resets.restore(from: &reader)
         try firmware.restore(from: &reader)

@@ -13,6 +13,8 @@ public struct ChipsetConfiguration: Hashable, Sendable {
     public var crystalFrequency: UInt64
     /// The width of physical addresses, 32…52: higher bits of IA32_APIC_BASE are reserved.
     public var physicalAddressBits: Int
+    /// Whether the local APICs have x2APIC mode.
+    public var hasX2APIC = true
     /// The first port of the debug-exit device; nil for none.
     public var debugExitPort: UInt16?
     /// How many ports that device takes, 1…4.

@@ -48,15 +48,24 @@ extension LocalAPIC {
             case .error: 0x0001_00ff
             }
         }
+
+        /// The bits that are there for reading: delivery status, and remote IRR of an input.
+        var readable: UInt32 {
+            switch self {
+            case .lint0, .lint1: LocalVectorBit.readOnly
+            case .timer, .thermal, .performance, .error: LocalVectorBit.deliveryStatus
+            }
+        }
     }
 
     /// Bits that local vectors share.
     enum LocalVectorBit {
+        static let deliveryStatus: UInt32 = 1 << 12
         static let remoteIRR: UInt32 = 1 << 14
         static let level: UInt32 = 1 << 15
         static let mask: UInt32 = 1 << 16
         /// Delivery status and remote IRR: for reading.
-        static let readOnly: UInt32 = 1 << 12 | remoteIRR
+        static let readOnly: UInt32 = deliveryStatus | remoteIRR
     }
 
     /// Spurious-interrupt vector register (§10.9).

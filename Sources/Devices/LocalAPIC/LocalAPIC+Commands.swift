@@ -21,11 +21,12 @@ extension LocalAPIC {
         let destination: InterruptMessage.Destination
         switch Shorthand(rawValue: low >> 18 & 3) ?? .none {
         case .none: destination = addressed(isLogical: low >> 11 & 1 != 0)
+        // The manual calls NMIs by these two invalid; processors send them.
         case .itself:
-            guard mode == .fixed else { return }
+            guard mode == .fixed || mode == .nonMaskable else { return }
             destination = .physical(UInt32(processor), wide: true)
         case .all:
-            guard mode == .fixed else { return }
+            guard mode == .fixed || mode == .nonMaskable else { return }
             destination = .all
         case .others: destination = .others(than: processor)
         }

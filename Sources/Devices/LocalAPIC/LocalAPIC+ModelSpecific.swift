@@ -94,7 +94,7 @@ extension LocalAPIC {
         case Register.spuriousVector: Spurious.writable
         case Register.localVectors:
             LocalVector(rawValue: Int(register - Register.localVectors.lowerBound)).map {
-                $0.writable | LocalVectorBit.readOnly
+                $0.writable | $0.readable
             }
         case Register.initialCount: .max
         case Register.divideConfiguration: 0x0b

@@ -22,7 +22,7 @@ extension LocalAPIC {
 
     /// Fires the timer if it is due.
     package func advance() {
-        if deadline != 0, tsc.ticks(at: time.now) >= deadline {
+        if deadline != 0, tsc.ticks(at: time.now) &+ timeStampOffset >= deadline {
             deadline = 0
             raise(.timer)
             schedule()
@@ -45,7 +45,8 @@ extension LocalAPIC {
         var next: UInt64?
         if !isTimerMasked {
             if deadline != 0 {
-                next = tsc.time(ofTick: deadline)
+                // It is not past, as `advance` would have found: nothing is lost in wrapping.
+                next = tsc.time(ofTick: deadline &- timeStampOffset)
             } else if let expiry {
                 next = crystal.time(ofTick: expiry)
             }
@@ -94,6 +95,14 @@ extension LocalAPIC {
         guard timerMode == .deadline else { return }
         deadline = value
         // A deadline in the past fires at once.
+        advance()
+        schedule()
+    }
+
+    /// The processor's time-stamp counter has been written.
+    package func setTimeStampOffset(_ offset: UInt64) {
+        advance()
+        timeStampOffset = offset
         advance()
         schedule()
     }

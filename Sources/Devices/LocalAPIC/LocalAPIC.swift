@@ -46,6 +46,8 @@ package final class LocalAPIC: MemoryDevice {
     var expiry: UInt64?
     /// IA32_TSC_DEADLINE; 0 is disarmed.
     var deadline: UInt64 = 0
+    /// What the processor's time-stamp counter is ahead of the machine's, modulo 2⁶⁴.
+    var timeStampOffset: UInt64 = 0
     /// When the timer next interrupts, in nanoseconds; nil if it will not.
     package internal(set) var nextEvent: UInt64?
 
@@ -60,9 +62,10 @@ package final class LocalAPIC: MemoryDevice {
     ///   - tsc: the time-stamp counter's rate.
     ///   - crystal: the rate of the timer's clock.
     ///   - physicalAddressBits: the width of physical addresses.
+    ///   - hasX2APIC: whether x2APIC mode exists.
     package init(
         processor: Int, time: any TimeSource, signals: MachineSignals, tsc: Frequency,
-        crystal: Frequency, physicalAddressBits: Int
+        crystal: Frequency, physicalAddressBits: Int, hasX2APIC: Bool = true
     ) {
         self.processor = processor
         self.time = time
@@ -71,8 +74,10 @@ package final class LocalAPIC: MemoryDevice {
         self.crystal = crystal
         isBootstrap = processor == 0
         waitsForStartup = processor != 0
-        // Bits 7…0 and 9, and those above the physical address.
-        reservedBase = 0x2ff | ~((1 << UInt64(clamping: physicalAddressBits)) &- 1)
+        // Bits 7…0 and 9, EXTD without x2APIC, and those above the physical address.
+        reservedBase =
+            0x2ff | (hasX2APIC ? 0 : Base.extended)
+            | ~((1 << UInt64(clamping: physicalAddressBits)) &- 1)
         reset()
     }
 
@@ -87,6 +92,7 @@ package final class LocalAPIC: MemoryDevice {
         initializePending = false
         startupPending = nil
         waitsForStartup = !isBootstrap
+        timeStampOffset = 0
         resetRegisters()
         if isBootstrap {
             localVectors[LocalVector.lint0.rawValue] = UInt32(DeliveryMode.external.rawValue) << 8

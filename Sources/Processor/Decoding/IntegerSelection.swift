@@ -97,7 +97,8 @@ enum IntegerSelection {
             op.width = bytes
             return { sized(CompareExchange.self, $0, $1) }
         case ZYDIS_MNEMONIC_CMPXCHG8B: return CompareExchangeWide.handler8
-        case ZYDIS_MNEMONIC_CMPXCHG16B: return CompareExchangeWide.handler16
+        case ZYDIS_MNEMONIC_CMPXCHG16B where processor.model.has(.cx16):
+            return CompareExchangeWide.handler16
         case ZYDIS_MNEMONIC_BSWAP:
             op.width = bytes
             return { sized(SwapBytes.self, $0, $1) }
@@ -121,10 +122,10 @@ enum IntegerSelection {
             op.width = bytes
             op.code = i.mnemonic == ZYDIS_MNEMONIC_BSR ? 1 : 0
             return { sized(BitScan.self, $0, $1) }
-        case ZYDIS_MNEMONIC_POPCNT:
+        case ZYDIS_MNEMONIC_POPCNT where processor.model.has(.popcnt):
             op.width = bytes
             return { sized(PopulationCount.self, $0, $1) }
-        case ZYDIS_MNEMONIC_CRC32:
+        case ZYDIS_MNEMONIC_CRC32 where processor.model.has(.sse42):
             op.sourceWidth = UInt8(truncatingIfNeeded: i[1].bytes)
             return CyclicRedundancyCheck.handler
         case ZYDIS_MNEMONIC_MUL, ZYDIS_MNEMONIC_IMUL, ZYDIS_MNEMONIC_DIV, ZYDIS_MNEMONIC_IDIV:
@@ -160,8 +161,8 @@ enum IntegerSelection {
             ZYDIS_MNEMONIC_PREFETCHW, ZYDIS_MNEMONIC_PREFETCH, ZYDIS_MNEMONIC_LFENCE,
             ZYDIS_MNEMONIC_MFENCE, ZYDIS_MNEMONIC_SFENCE:
             return Miscellaneous.nothing
-        case ZYDIS_MNEMONIC_CLFLUSH: return Miscellaneous.touch
-        case ZYDIS_MNEMONIC_CLFLUSHOPT where processor.model.has(.clflushopt),
+        case ZYDIS_MNEMONIC_CLFLUSH where processor.model.has(.clflush),
+            ZYDIS_MNEMONIC_CLFLUSHOPT where processor.model.has(.clflushopt),
             ZYDIS_MNEMONIC_CLWB where processor.model.has(.clwb):
             return Miscellaneous.touch
         case ZYDIS_MNEMONIC_CLC: return coded(0, &op, Miscellaneous.carry)
@@ -169,8 +170,11 @@ enum IntegerSelection {
         case ZYDIS_MNEMONIC_CMC: return coded(2, &op, Miscellaneous.carry)
         case ZYDIS_MNEMONIC_CLD: return coded(0, &op, Miscellaneous.direction)
         case ZYDIS_MNEMONIC_STD: return coded(1, &op, Miscellaneous.direction)
-        case ZYDIS_MNEMONIC_LAHF: return Miscellaneous.loadFlagsIntoAH
-        case ZYDIS_MNEMONIC_SAHF: return Miscellaneous.storeAHIntoFlags
+        // Outside 64-bit mode they always were there.
+        case ZYDIS_MNEMONIC_LAHF where mode != .long64 || processor.model.has(.lahf):
+            return Miscellaneous.loadFlagsIntoAH
+        case ZYDIS_MNEMONIC_SAHF where mode != .long64 || processor.model.has(.lahf):
+            return Miscellaneous.storeAHIntoFlags
         case ZYDIS_MNEMONIC_XLAT:
             op.segment = stringSegment(i)
             return Miscellaneous.translate

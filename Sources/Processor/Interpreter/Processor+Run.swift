@@ -117,6 +117,7 @@ extension Processor {
         }
         if core.debugActive, checkInstructionBreakpoints(core) { return .fault }
         let wasStepping = beginDebugStep(core)
+        let conditions = core.state.debugConditions
         let status = execute(block, count: 1)
         if core.state.isObserved { reportAccess(status) }
         if status == .next || status == .jump {
@@ -126,7 +127,11 @@ extension Processor {
             if core.state.debugConditions != 0 { _ = checkInstructionBreakpoints(core) }
             // That an iteration ends the step is not the guest's to see.
             if control.completesProtectedWrites { core.state.interruptShadow = shadow }
+        } else if core.state.pending == .exception {
+            // The breakpoints that it met are met again where it is executed anew, if it is.
+            core.state.debugConditions = conditions
         } else if core.state.pending == .faultExit {
+            core.state.debugConditions = conditions
             // The instruction is executed again, still in the shadow of the one before it.
             core.state.interruptShadow = shadow
         }

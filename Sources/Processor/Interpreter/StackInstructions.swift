@@ -79,26 +79,34 @@ enum StackFrame {
     }
 
     /// ENTER: immediate is the frame's size, code the nesting level (0…31).
+    ///
+    /// All that it reads is read, and all that it writes and the new top of the stack are known to
+    /// be writable, before anything is written: an ENTER that faults can be executed again, for
+    /// what it reads may be what it overwrites.
     static let enter: Handler = {
         plain($0, $1) { core, op in
             let size = UInt64(op.width)
             let level = UInt64(op.code & 31)
             let oldStack = core[.rsp]
             let oldBase = core[.rbp]
-            guard pushWord(core, op.width, oldBase) else { return .fault }
-            let frame = core[.rsp] & core.stackMask
-            var index: UInt64 = 1
-            while index < level {
-                let source = (oldBase &- index &* size) & core.stackMask
-                guard let value = readWord(core, op.width, source),
-                    pushWord(core, op.width, value)
-                else {
-                    core[.rsp] = oldStack
-                    return failed(core)
+            let frame = (oldStack &- size) & core.stackMask
+            let last = (frame &- level &* size &- op.immediate) & core.stackMask
+            var links = InlineArray<32, UInt64>(repeating: oldBase)
+            if level > 0 {
+                for index in 1..<max(level, 1) as Range<UInt64> {
+                    let source = (oldBase &- index &* size) & core.stackMask
+                    guard let value = readWord(core, op.width, source) else {
+                        return failed(core)
+                    }
+                    links[Int(index)] = value
                 }
-                index += 1
+                links[Int(level)] = frame
             }
-            if level > 0, !pushWord(core, op.width, frame) {
+            for index in 0...level where !canWrite(core, frame &- index &* size, size) {
+                return failed(core)
+            }
+            guard canWrite(core, last, size) else { return failed(core) }
+            for index in 0...level where !pushWord(core, op.width, links[Int(index)]) {
                 core[.rsp] = oldStack
                 return .fault
             }
@@ -110,6 +118,14 @@ enum StackFrame {
             }
             return .next
         }
+    }
+
+    private static func canWrite(_ core: Core, _ offset: UInt64, _ size: UInt64) -> Bool {
+        guard
+            let address = core.linearAddress(
+                .ss, offset & core.stackMask, size: size, write: true)
+        else { return false }
+        return core.processor.probe(address, size: Int(size), write: true)
     }
 
     private static func pushWord(_ core: Core, _ width: UInt8, _ value: UInt64) -> Bool {

@@ -15,8 +15,12 @@ public enum ProcessorRegister: Hashable, Sendable {
     case x87Control, x87Status
     /// The full tag word: two bits a physical register.
     case x87Tags
+    /// FIP and FDP, as offsets, and FOP.
+    case x87InstructionPointer, x87OperandPointer, x87Opcode
     /// XMM0…XMM15: 128 bits.
     case xmm(UInt8)
+    /// The upper halves of YMM0…YMM15: 128 bits.
+    case upper(UInt8)
     case mxcsr
     case cr0, cr2, cr3, cr4, cr8, xcr0, efer
     /// DR0…DR3, DR6 and DR7.
@@ -39,6 +43,10 @@ extension Processor {
             let low: UInt64 = vector.block[VectorBlock.xmm(number)]
             let high: UInt64 = vector.block[VectorBlock.xmm(number) + 8]
             return UInt128(high) << 64 | UInt128(low)
+        case .upper(let number):
+            let low: UInt64 = vector.block[VectorBlock.upper(number)]
+            let high: UInt64 = vector.block[VectorBlock.upper(number) + 8]
+            return UInt128(high) << 64 | UInt128(low)
         case .general(let register): return UInt128(core[register])
         case .rip: return UInt128(state.rip)
         case .flags: return UInt128(core.flags)
@@ -48,6 +56,10 @@ extension Processor {
         case .x87Control: return UInt128(vector.block.fcw)
         case .x87Status: return UInt128(vector.block.fsw)
         case .x87Tags: return UInt128(vector.block.fullTags)
+        case .x87InstructionPointer: return UInt128(vector.block.instructionPointer)
+        case .x87OperandPointer:
+            return UInt128(vector.block[VectorBlock.operandPointer, as: UInt64.self])
+        case .x87Opcode: return UInt128(vector.block[VectorBlock.opcode, as: UInt16.self])
         case .mxcsr: return UInt128(vector.block.mxcsr)
         case .cr0: return UInt128(state.cr0)
         case .cr2: return UInt128(state.cr2)
@@ -103,6 +115,20 @@ extension Processor {
         case .xmm(let number):
             vector.block[VectorBlock.xmm(number)] = word
             vector.block[VectorBlock.xmm(number) + 8] = UInt64(truncatingIfNeeded: value >> 64)
+        case .upper(let number) where model.has(.avx):
+            vector.block[VectorBlock.upper(number)] = word
+            vector.block[VectorBlock.upper(number) + 8] = UInt64(truncatingIfNeeded: value >> 64)
+        // Debuggers know 32 bits of them: what reads as it is written stays.
+        case .x87InstructionPointer:
+            let old = UInt32(truncatingIfNeeded: vector.block.instructionPointer)
+            if UInt32(truncatingIfNeeded: word) != old { vector.block.instructionPointer = word }
+        case .x87OperandPointer:
+            let old: UInt32 = vector.block[VectorBlock.operandPointer]
+            if UInt32(truncatingIfNeeded: word) != old {
+                vector.block[VectorBlock.operandPointer] = word
+            }
+        case .x87Opcode:
+            vector.block[VectorBlock.opcode] = UInt16(truncatingIfNeeded: word) & 0x7ff
         case .mxcsr: vector.block.setMXCSR(UInt32(truncatingIfNeeded: word))
         case .cr2: core.state.cr2 = word
         default: return value == self.value(of: register)

@@ -71,10 +71,10 @@ extension Processor {
 
     /// Whether an explicit access is aligned where that is checked; raises #AC(0) if not. It comes
     /// after page faults (SDM Vol. 3A Table 6-2). Operands of no power of two must be aligned to
-    /// their parts.
+    /// their parts, but for the x87 unit's of 10 bytes, which go by 8 (Table 6-7).
     private func isAligned(_ address: UInt64, size: Int) -> Bool {
         guard core.checksAlignment else { return true }
-        let part = min(UInt64(size & -size), 8)
+        let part = size == 10 ? 8 : min(UInt64(size & -size), 8)
         if address & (part &- 1) == 0 { return true }
         _ = core.raise(.alignmentCheck)
         return false

@@ -126,6 +126,7 @@ import X86
     var sysenterESP: UInt64 = 0
     var sysenterEIP: UInt64 = 0
     var pat: UInt64 = 0x0007_0406_0007_0406
+    var memoryTypes = MemoryTypeRegisters()
     var tscAux: UInt64 = 0
     var tscOffset: UInt64 = 0
     var tscAdjust: UInt64 = 0

@@ -202,8 +202,12 @@ enum ControlRegisters {
         var bits =
             CR4.timeStampDisable | CR4.physicalAddressExtension | CR4.performanceCounterEnable
             | CR4.osFXSR | CR4.osSIMDExceptions
+        if model.has(.vme) {
+            bits |= CR4.virtual8086Extensions | CR4.protectedVirtualInterrupts
+        }
         if model.has(.de) { bits |= CR4.debuggingExtensions }
         if model.has(.pse) { bits |= CR4.pageSizeExtensions }
+        if model.has(.mce) { bits |= CR4.machineCheckEnable }
         if model.has(.pge) { bits |= CR4.pageGlobalEnable }
         if model.has(.la57) { bits |= CR4.fiveLevelPaging }
         if model.has(.umip) { bits |= CR4.userModeInstructionPrevention }

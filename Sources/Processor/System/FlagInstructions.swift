@@ -2,10 +2,9 @@ import X86
 
 /// Instructions on the flags that are not arithmetic results, and HLT.
 enum FlagInstructions {
-    /// CLI. Neither VME nor PVI is modelled: IOPL alone decides.
     static let clearInterrupts: Handler = {
         plain($0, $1) { core, _ in
-            guard permitsInterruptFlag(core) else { return core.generalProtection() }
+            guard permitsInterruptFlag(core) else { return VirtualInterrupts.clear(core) }
             core.state.systemFlags &= ~RFLAGS.interruptEnable
             return .next
         }
@@ -14,7 +13,7 @@ enum FlagInstructions {
     /// STI: interrupts wait for one more instruction (SDM Vol. 2B, STI).
     static let setInterrupts: Handler = {
         plain($0, $1) { core, op in
-            guard permitsInterruptFlag(core) else { return core.generalProtection() }
+            guard permitsInterruptFlag(core) else { return VirtualInterrupts.set(core) }
             let changes = core.state.systemFlags & RFLAGS.interruptEnable == 0
             core.state.systemFlags |= RFLAGS.interruptEnable
             // Where nothing waits, and the next instruction follows in the block, nothing can come
@@ -39,9 +38,14 @@ enum FlagInstructions {
     /// PUSHF, PUSHFD, PUSHFQ.
     static let push: Handler = {
         plain($0, $1) { core, op in
-            if core.isVirtual8086 && core.ioPrivilegeLevel < 3 { return core.generalProtection() }
+            var image = core.flags & ~(RFLAGS.virtual8086 | RFLAGS.resume)
+            if core.isVirtual8086 && core.ioPrivilegeLevel < 3 {
+                guard VirtualInterrupts.serve(core, op.width) else {
+                    return core.generalProtection()
+                }
+                image = VirtualInterrupts.image(core)
+            }
             var stack = StackView(core)
-            let image = core.flags & ~(RFLAGS.virtual8086 | RFLAGS.resume)
             guard stack.push(image, op.width) else { return .fault }
             core.setStackPointer(stack.pointer)
             return .next
@@ -51,9 +55,17 @@ enum FlagInstructions {
     /// POPF, POPFD, POPFQ (SDM Vol. 2B, POPF, Table 4-21).
     static let pop: Handler = {
         plain($0, $1) { core, op in
-            if core.isVirtual8086 && core.ioPrivilegeLevel < 3 { return core.generalProtection() }
+            let isVirtual = core.isVirtual8086 && core.ioPrivilegeLevel < 3
+            if isVirtual, !VirtualInterrupts.serve(core, op.width) {
+                return core.generalProtection()
+            }
             var stack = StackView(core)
             guard let image = stack.pop(op.width) else { return .fault }
+            if isVirtual {
+                guard VirtualInterrupts.load(core, image) else { return core.generalProtection() }
+                core.setStackPointer(stack.pointer)
+                return .next
+            }
             var kept =
                 RFLAGS.virtual8086 | RFLAGS.virtualInterrupt | RFLAGS.virtualInterruptPending
             if core.isProtected {
@@ -122,7 +134,16 @@ extension Core {
 enum SoftwareInterrupts {
     static let interrupt: Handler = {
         plain($0, $1) { core, op in
-            deliver(core, op, UInt8(truncatingIfNeeded: op.immediate), .softwareInterrupt)
+            let vector = UInt8(truncatingIfNeeded: op.immediate)
+            if VirtualInterrupts.areEnabled(core), core.isVirtual8086 {
+                guard let isRedirected = VirtualInterrupts.redirects(core, vector) else {
+                    return .fault
+                }
+                if isRedirected {
+                    return VirtualInterrupts.redirect(core, vector, returnRIP: core.nextRIP(op))
+                }
+            }
+            return deliver(core, op, vector, .softwareInterrupt)
         }
     }
 

@@ -10,7 +10,7 @@ enum InterruptReturn {
             } else if core.isVirtual8086 {
                 status =
                     core.ioPrivilegeLevel == 3
-                    ? toReal(core, op.width) : core.generalProtection()
+                    ? toReal(core, op.width) : toVirtual(core, op.width)
             } else if core.state.systemFlags & RFLAGS.nestedTask != 0 {
                 status =
                     core.isLongModeActive
@@ -22,7 +22,10 @@ enum InterruptReturn {
             if status == .jump || core.state.pending == .exception {
                 core.state.nmiBlocked = false
             }
-            if status == .jump { core.state.resumeFlagLoaded = true }
+            if status == .jump {
+                core.state.resumeFlagLoaded = true
+                VirtualInterrupts.check(core)
+            }
             return status
         }
     }
@@ -40,6 +43,21 @@ enum InterruptReturn {
         var kept = RFLAGS.virtual8086 | RFLAGS.virtualInterrupt | RFLAGS.virtualInterruptPending
         if core.isVirtual8086 { kept |= RFLAGS.ioPrivilegeLevel }
         setFlags(core, image, width, keeping: kept)
+        core.leaveBlock()
+        return .jump
+    }
+
+    /// Within virtual-8086 mode, with IOPL below 3.
+    private static func toVirtual(_ core: Core, _ width: UInt8) -> Status {
+        guard VirtualInterrupts.serve(core, width) else { return core.generalProtection() }
+        var stack = StackView(core)
+        guard let rip = stack.pop(2), let selector = stack.pop(2), let image = stack.pop(2) else {
+            return .fault
+        }
+        guard VirtualInterrupts.load(core, image) else { return core.generalProtection() }
+        core.setStackPointer(stack.pointer)
+        core.loadParagraph(.cs, UInt16(truncatingIfNeeded: selector))
+        core.state.rip = rip
         core.leaveBlock()
         return .jump
     }

@@ -30,8 +30,18 @@ enum ModelSpecific {
             || MSR.x2apicFirst...MSR.x2apicLast ~= register
     }
 
+    /// Whether a register is one of a feature that the model has not.
+    private static func isAbsent(_ register: UInt32, _ model: ProcessorModel) -> Bool {
+        switch register {
+        case MSR.sysenterCS, MSR.sysenterESP, MSR.sysenterEIP: !model.has(.sep)
+        case MSR.pat: !model.has(.pat)
+        default: false
+        }
+    }
+
     private static func value(_ core: Core, _ register: UInt32) -> UInt64? {
         let model = core.processor.model
+        if isAbsent(register, model) { return nil }
         if isAPIC(register) {
             if register == MSR.tscDeadline && !model.has(.tscDeadline) { return nil }
             core.processor.statistics.deviceAccesses += 1
@@ -55,6 +65,11 @@ enum ModelSpecific {
         case MSR.miscEnable: return core.state.miscEnable
         case MSR.debugControl: return core.state.debugControl
         case MSR.pat: return core.state.pat
+        // No bank reports errors, so there are none.
+        case MSR.machineCheckCapabilities, MSR.machineCheckStatus:
+            return model.has(.mca) ? 0 : nil
+        // P5_MC_ADDR and P5_MC_TYPE.
+        case 0, 1: return model.has(.mce) ? 0 : nil
         // No supervisor state is saved.
         case MSR.extendedSupervisorState: return model.has(.xsaves) ? 0 : nil
         case MSR.efer: return core.state.efer
@@ -67,12 +82,13 @@ enum ModelSpecific {
         case MSR.kernelGSBase: return core.state.kernelGSBase
         case MSR.tscAux:
             return model.has(.rdtscp) || model.has(.rdpid) ? core.state.tscAux : nil
-        default: return nil
+        default: return model.has(.mtrr) ? core.state.memoryTypes[register] : nil
         }
     }
 
     private static func set(_ core: Core, _ register: UInt32, _ value: UInt64) -> Bool {
         let model = core.processor.model
+        if isAbsent(register, model) { return false }
         if isAPIC(register) {
             if register == MSR.tscDeadline && !model.has(.tscDeadline) { return false }
             core.processor.statistics.deviceAccesses += 1
@@ -83,12 +99,10 @@ enum ModelSpecific {
         switch register {
         case MSR.timeStampCounter:
             let change = value &- Identification.timeStamp(core)
-            core.state.tscOffset = core.state.tscOffset &+ change
-            core.state.tscAdjust = core.state.tscAdjust &+ change
+            moveTimeStamp(core, change)
         case MSR.tscAdjust:
             guard model.has(.tscAdjust) else { return false }
-            core.state.tscOffset = core.state.tscOffset &+ value &- core.state.tscAdjust
-            core.state.tscAdjust = value
+            moveTimeStamp(core, value &- core.state.tscAdjust)
         case MSR.speculationControl:
             // IBRS, STIBP, SSBD.
             guard model.has(.speculationControl), value & ~7 == 0 else { return false }
@@ -110,6 +124,8 @@ enum ModelSpecific {
             guard value & ~DebugControl.branchStep == 0 else { return false }
             core.state.debugControl = value
         case MSR.pat: return setPageAttributes(core, value)
+        case MSR.machineCheckStatus: return model.has(.mca) && value == 0
+        case 0, 1: return model.has(.mce) && value == 0
         case MSR.extendedSupervisorState: return model.has(.xsaves) && value == 0
         case MSR.efer: return setEFER(core, value)
         case MSR.star: core.state.star = value
@@ -134,9 +150,20 @@ enum ModelSpecific {
         case MSR.tscAux:
             guard model.has(.rdtscp) || model.has(.rdpid), value >> 32 == 0 else { return false }
             core.state.tscAux = value
-        default: return false
+        default:
+            return model.has(.mtrr)
+                && core.state.memoryTypes.set(
+                    register, value, physicalAddressBits: model.physicalAddressBits)
         }
         return true
+    }
+
+    private static func moveTimeStamp(_ core: Core, _ change: UInt64) {
+        core.state.tscOffset = core.state.tscOffset &+ change
+        core.state.tscAdjust = core.state.tscAdjust &+ change
+        core.processor.statistics.deviceAccesses += 1
+        core.processor.platform.setTimeStampOffset(
+            core.state.tscOffset, processor: core.processor.index)
     }
 
     /// IA32_PAT: eight memory types, each 0, 1, 4, 5, 6 or 7 (SDM Vol. 3A §11.12.2).

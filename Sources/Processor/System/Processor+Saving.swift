@@ -32,6 +32,7 @@ extension Processor {
             writer.put(value)
         }
         saveEvents(to: &writer)
+        core.state.memoryTypes.save(to: &writer)
         vector.block.save(to: &writer)
     }
 
@@ -97,6 +98,8 @@ extension Processor {
         try restoreControl(from: &reader)
         try restoreModelSpecific(from: &reader)
         try restoreEvents(from: &reader)
+        try core.state.memoryTypes.restore(
+            from: &reader, physicalAddressBits: model.physicalAddressBits)
         try vector.block.restore(from: &reader)
         core.setFlags(flags)
         let level = core.state.cpl
@@ -238,6 +241,9 @@ extension VectorBlock {
         writer.put(fcw)
         writer.put(fsw)
         writer.put(abridgedTags)
+        writer.put(self[Self.opcode, as: UInt16.self])
+        writer.put(instructionPointer)
+        writer.put(self[Self.operandPointer, as: UInt64.self])
         writer.put(mxcsr)
         for number in UInt8(0)..<8 {
             let (mantissa, exponent) = register(number)
@@ -259,6 +265,9 @@ extension VectorBlock {
         setFSW(status)
         guard fsw == status else { throw .badValue("FSW") }
         abridgedTags = try reader.get("FTW")
+        self[Self.opcode] = try reader.get("FOP", mask: UInt16(0x7ff))
+        instructionPointer = try reader.get("FIP")
+        self[Self.operandPointer] = try reader.get("FDP", mask: UInt64.max)
         setMXCSR(try reader.get("MXCSR", mask: Self.mxcsrMask))
         for number in UInt8(0)..<8 {
             setRegister(number, try reader.get("ST"), try reader.get("ST"))

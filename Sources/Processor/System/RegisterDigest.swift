@@ -71,6 +71,9 @@ extension Processor {
         ] {
             digest.add(value)
         }
+        if core.state.memoryTypes != MemoryTypeRegisters() {
+            for value in core.state.memoryTypes.values { digest.add(value) }
+        }
         if core.state.debugControl != 0 { digest.add(core.state.debugControl) }
     }
 }

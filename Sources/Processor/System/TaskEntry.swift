@@ -51,7 +51,7 @@ extension Core {
         case .gs: loadTaskData(.gs)
         case .error: pushTaskError()
         case .limit:
-            state.rip <= UInt64(self[.cs].limit) || failed(generalProtection())
+            enterInTask()
         case .done: true
         }
     }
@@ -103,6 +103,12 @@ extension Core {
             state.pendingVector = ExceptionVector.invalidTSS.rawValue
         }
         return false
+    }
+
+    private func enterInTask() -> Bool {
+        guard state.rip <= UInt64(self[.cs].limit) else { return failed(generalProtection()) }
+        VirtualInterrupts.check(self)
+        return state.pending == .none
     }
 
     private func pushTaskError() -> Bool {

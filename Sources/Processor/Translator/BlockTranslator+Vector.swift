@@ -6,10 +6,37 @@ import X86
 extension BlockTranslator {
     mutating func vector(_ i: Instruction, _ op: OpRef) -> Bool {
         switch VectorSelection.residence(i) {
-        case .none: false
-        case .xmm: sse(i, op)
-        case .x87: x87(i, op)
+        case .none:
+            // Its handler may load FIP.
+            hasInstructionPage = false
+            return false
+        case .xmm: return sse(i, op)
+        case .x87: return x87(i, op)
         }
+    }
+
+    /// Records FIP behind an x87 instruction that was executed here; a handler does so itself.
+    private mutating func notePointer(_ i: Instruction, _ op: OpRef) {
+        guard !X87Control.keepsPointers(i.mnemonic), !nextRecordsPointer else { return }
+        if !hasInstructionPage {
+            assembler.load(GuestRegisters.scratch, StateField.pageRIP)
+            assembler.store(
+                GuestRegisters.scratch, StateField.vector(VectorBlock.instructionPage))
+            hasInstructionPage = true
+        }
+        assembler.instruction(
+            .moveImmediate, 0, StateField.vector(VectorBlock.instructionOffset), wide: false)
+        assembler.imm32(Int32(op.nextOffset) - Int32(i.length))
+    }
+
+    /// Whether the next instruction records FIP before anything can look at it: it is an x87
+    /// instruction on registers, which cannot fault.
+    private var nextRecordsPointer: Bool {
+        let next = index + 1
+        guard next < instructions.count, !op(next).isUndefined else { return false }
+        let i = instructions[next]
+        return i.encoding.hasModRM && i.encoding.mod == 3
+            && VectorSelection.residence(i) == .x87 && !X87Control.keepsPointers(i.mnemonic)
     }
 
     private mutating func sse(_ i: Instruction, _ op: OpRef) -> Bool {
@@ -65,6 +92,7 @@ extension BlockTranslator {
         guard i.encoding.mod != 3 else {
             assembler.instruction(
                 encoding, i.encoding.reg, .register(i.encoding.rm), wide: false)
+            notePointer(i, op)
             return true
         }
         guard canAddress(op) else { return false }
@@ -76,6 +104,7 @@ extension BlockTranslator {
             return true
         }
         assembler.instruction(encoding, i.encoding.reg, probed.operand, wide: false)
+        notePointer(i, op)
         slowPath([probed.miss])
         return true
     }
@@ -108,7 +137,7 @@ extension VectorSelection {
             return .none
         }
         if isX87(i) { return isPlainX87(i.mnemonic) ? .x87 : .none }
-        guard i.encoding.map != 0, isAdvertised(i.isaSet),
+        guard i.encoding.map != 0, feature(i.isaSet) != nil,
             i.prefixes & (OpPrefix.rep | OpPrefix.repne) != OpPrefix.rep | OpPrefix.repne,
             i.mnemonic != ZYDIS_MNEMONIC_MASKMOVDQU
         else { return .none }

@@ -35,6 +35,8 @@ struct BlockTranslator {
     let flagsSeen: [Bool]
     /// Where the running instruction is in the block.
     var index = 0
+    /// Whether the x87 instruction pointer's page is known to be this block's.
+    var hasInstructionPage = false
     /// Jumps to code behind the block.
     private var slowPaths: [SlowPath] = []
     private var chains: [Chain] = []

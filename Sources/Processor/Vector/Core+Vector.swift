@@ -16,7 +16,8 @@ enum VectorCode {
     static let writesFlags: UInt16 = 1 << 7
     /// Its stub changes registers beside what it stores: the store must be known to succeed.
     static let probes: UInt16 = 1 << 8
-    /// Where the handlers of moves keep a number of their own.
+    /// Where the handlers of moves keep a number of their own, and x87 instructions the low bits of
+    /// their opcode.
     static let variantShift: UInt16 = 12
 }
 
@@ -46,10 +47,39 @@ extension Core {
             _ = raise(.invalidOpcode)
         } else if state.cr0 & (CR0.taskSwitched | CR0.emulation) != 0 {
             _ = raise(.deviceNotAvailable)
-        } else {
-            _ = raise(.floatingPoint)
+        } else if passesPendingError(block) {
+            block.fsw &= ~(X87Status.errorSummary | X87Status.busy | X87Status.exceptions)
+            return true
         }
         return false
+    }
+
+    /// Reports a pending x87 exception (SDM Vol. 1 §8.7): by #MF or, where CR0.NE is clear, by
+    /// FERR#, for whose interrupt the processor then waits with RIP at the instruction.
+    /// - Returns: whether the instruction is executed all the same, for IGNNE# is asserted. The
+    ///   exception must not meet the host's processor then: whoever runs a stub forgets it.
+    func passesPendingError(_ block: VectorBlock) -> Bool {
+        if state.cr0 & CR0.numericError != 0 {
+            _ = raise(.floatingPoint)
+            return false
+        }
+        if signalPendingError(block) { return true }
+        state.isHalted = true
+        leaveBlock()
+        return false
+    }
+
+    /// Drives FERR#, where CR0.NE has it so. To be called where the status or the control word
+    /// changed.
+    /// - Returns: IGNNE#.
+    @discardableResult
+    func signalPendingError(_ block: VectorBlock) -> Bool {
+        guard state.cr0 & CR0.numericError == 0 else { return false }
+        return withProcessor { processor in
+            processor.statistics.deviceAccesses += 1
+            return processor.platform.signalFloatingPointError(
+                block.fsw & X87Status.errorSummary != 0, processor: processor.index)
+        }
     }
 
     /// Whether CR0.TS allows an instruction that is defined; raises #UD or #NM if not.

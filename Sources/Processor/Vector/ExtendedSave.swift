@@ -94,7 +94,7 @@ enum ExtendedSave {
             else { return .fault }
             let inUse = mask & inUse(core)
             if mask & ExtendedState.x87 != 0 {
-                guard StateImages.writeX87(core, block, address) else { return .fault }
+                guard StateImages.writeX87(core, op, block, address) else { return .fault }
             }
             // MXCSR belongs to SSE state, but goes with AVX state too in the standard form.
             let hasMXCSR = ExtendedState.sse | (isCompacted ? 0 : ExtendedState.avx)
@@ -137,7 +137,7 @@ enum ExtendedSave {
                 let address = StateImages.area(
                     core, op, UInt64(ExtendedState.leastBytes), alignment, write: false)
             else { return .fault }
-            return restore(core, VectorBlock(op.immediate), address, op.code)
+            return restore(core, op, VectorBlock(op.immediate), address)
         }
     }
 
@@ -171,9 +171,9 @@ enum ExtendedSave {
     }
 
     private static func restore(
-        _ core: Core, _ block: VectorBlock, _ address: UInt64, _ form: UInt16
+        _ core: Core, _ op: OpRef, _ block: VectorBlock, _ address: UInt64
     ) -> Status {
-        guard let (present, compacted) = readHeader(core, address, form) else { return .fault }
+        guard let (present, compacted) = readHeader(core, address, op.code) else { return .fault }
         let mask = requested(core)
         // All that is read is known to be readable before anything changes.
         if mask & present & ExtendedState.avx != 0 {
@@ -226,7 +226,8 @@ enum ExtendedSave {
             if present & ExtendedState.x87 == 0 {
                 block.initializeX87()
                 for index in UInt8(0)..<8 { block.setRegister(index, 0, 0) }
-            } else if !StateImages.readX87(core, block, address) {
+                core.signalPendingError(block)
+            } else if !StateImages.readX87(core, op, block, address) {
                 return .fault
             }
         }

@@ -48,7 +48,7 @@ enum StateImages {
         plain($0, $1) { core, op in
             let block = VectorBlock(op.immediate)
             guard permitsFast(core), let address = area(core, op, 512, 16, write: true),
-                writeX87(core, block, address), writeMXCSR(core, block, address),
+                writeX87(core, op, block, address), writeMXCSR(core, block, address),
                 writeXMM(core, block, address)
             else { return .fault }
             return .next
@@ -59,7 +59,7 @@ enum StateImages {
         plain($0, $1) { core, op in
             let block = VectorBlock(op.immediate)
             guard permitsFast(core), let address = area(core, op, 512, 16, write: false),
-                let mxcsr = readMXCSR(core, address), readX87(core, block, address),
+                let mxcsr = readMXCSR(core, address), readX87(core, op, block, address),
                 readXMM(core, block, address)
             else { return .fault }
             block.setMXCSR(mxcsr)
@@ -86,12 +86,22 @@ enum StateImages {
 
     static func xmmCount(_ core: Core) -> UInt8 { core.is64 ? 16 : 8 }
 
-    static func writeX87(_ core: Core, _ block: VectorBlock, _ address: UInt64) -> Bool {
+    /// The pointers have 64 bits with REX.W, otherwise 32, with FCS or FDS, which are zero, behind.
+    private static func pointerMask(_ op: OpRef) -> UInt64 {
+        op.has(OpPrefix.rexW) ? .max : 0xffff_ffff
+    }
+
+    static func writeX87(
+        _ core: Core, _ op: OpRef, _ block: VectorBlock, _ address: UInt64
+    ) -> Bool {
         let words =
             UInt64(block.fcw) | UInt64(block.fsw) << 16 | UInt64(block.abridgedTags) << 32
+            | UInt64(block[VectorBlock.opcode, as: UInt16.self]) << 48
+        let mask = pointerMask(op)
         guard core.write(words, linear: address),
-            core.write(UInt64(0), linear: core.advance(address, 8)),
-            core.write(UInt64(0), linear: core.advance(address, 16))
+            core.write(block.instructionPointer & mask, linear: core.advance(address, 8)),
+            core.write(
+                block[VectorBlock.operandPointer] & mask, linear: core.advance(address, 16))
         else { return false }
         for index in UInt8(0)..<8 {
             let value = block.register(index)
@@ -103,8 +113,13 @@ enum StateImages {
         return true
     }
 
-    static func readX87(_ core: Core, _ block: VectorBlock, _ address: UInt64) -> Bool {
-        guard let words = core.read(UInt64.self, linear: address) else { return false }
+    static func readX87(
+        _ core: Core, _ op: OpRef, _ block: VectorBlock, _ address: UInt64
+    ) -> Bool {
+        guard let words = core.read(UInt64.self, linear: address),
+            let instruction = core.read(UInt64.self, linear: core.advance(address, 8)),
+            let operand = core.read(UInt64.self, linear: core.advance(address, 16))
+        else { return false }
         for index in UInt8(0)..<8 {
             let place = core.advance(address, 32 + UInt64(index) * 16)
             guard let value = core.read16(linear: place) else { return false }
@@ -113,6 +128,10 @@ enum StateImages {
         block.fcw = UInt16(truncatingIfNeeded: words) & 0x1f3f | 0x40
         block.setFSW(UInt16(truncatingIfNeeded: words >> 16))
         block.abridgedTags = UInt8(truncatingIfNeeded: words >> 32)
+        block[VectorBlock.opcode] = UInt16(truncatingIfNeeded: words >> 48) & 0x7ff
+        block.instructionPointer = instruction & pointerMask(op)
+        block[VectorBlock.operandPointer] = operand & pointerMask(op)
+        core.signalPendingError(block)
         return true
     }
 

@@ -3,14 +3,17 @@
 /// ```
 ///  offset 0     the memory operand of the running instruction, up to 32 bytes
 ///         64    slots: host MXCSR, working MXCSR, resulting MXCSR, unmasked flags (4 bytes each),
-///               host FCW, RFLAGS, address of the first stub (8 bytes each)
+///               host FCW, RFLAGS, address of the first stub (8 bytes each); at 104 the guest's x87
+///               pointers: FIP as the page's RIP (8 bytes) plus an offset (4 bytes at 120), FDP
+///               (8 bytes at 112), FOP (2 bytes at 124)
 ///         128   the guest's state in the layout of FXSAVE64 (SDM Vol. 1 §10.5.1):
 ///               FCW 0, FSW 2, abridged FTW 4, FOP 6, FIP 8, FDP 16, MXCSR 24, MXCSR_MASK 28,
 ///               ST(i) or MMi 32 + 16i, XMMi 160 + 16i, 416…511 always zero
 ///         640   the upper halves of YMM0…YMM15, 16 bytes each
 /// ```
-/// FOP, FIP and FDP are always zero, as on a processor that never records them: no guest may
-/// learn a host address from them.
+/// FOP, FIP and FDP of the image are always zero, for a host's FXSAVE leaves host addresses there;
+/// the guest's own are kept among the slots. CPUID says that FCS and FDS are always zero, and that
+/// FDP (and so FOP) is recorded where an unmasked exception comes up alone.
 ///
 /// Safety: the block lies at a fixed distance behind the processor's state and lives as long; ops
 /// that hold its address live in the block cache of the same processor. Offsets are constants of this file or
@@ -51,6 +54,27 @@
     /// The arithmetic flags that go into or come out of a stub.
     static let flags: UInt16 = 88
     static let firstStub: UInt16 = 96
+
+    // MARK: The x87 pointers (SDM Vol. 1 §8.1.8, §8.1.9)
+
+    static let instructionPage: UInt16 = 104
+    static let operandPointer: UInt16 = 112
+    static let instructionOffset: UInt16 = 120
+    static let opcode: UInt16 = 124
+
+    /// FIP: where the last x87 instruction was that is not about control, an offset in its segment.
+    var instructionPointer: UInt64 {
+        get {
+            self[Self.instructionPage] &+ UInt64(self[Self.instructionOffset, as: UInt32.self])
+        }
+        nonmutating set { setInstructionPointer(newValue, offset: 0) }
+    }
+
+    /// FIP as the RIP of a page and an offset from it, as translated code has them.
+    @inline(__always) func setInstructionPointer(_ page: UInt64, offset: UInt32) {
+        self[Self.instructionPage] = page
+        self[Self.instructionOffset] = offset
+    }
 
     // MARK: The image
 
@@ -117,6 +141,12 @@
         // What a host's FXSAVE puts beside the 10 bytes of a register is its own affair.
         for register in 0..<8 {
             for byte in 10..<16 { copy[32 + register * 16 + byte] = 0 }
+        }
+        for byte in 0..<8 {
+            let shift = UInt64(8 * byte)
+            copy[8 + byte] = UInt8(truncatingIfNeeded: instructionPointer >> shift)
+            copy[16 + byte] = self[Self.operandPointer + UInt16(byte)]
+            if byte < 2 { copy[6 + byte] = self[Self.opcode + UInt16(byte)] }
         }
         return copy
     }

@@ -13,7 +13,9 @@ enum VectorSelection {
             return WideSelection.select(instruction, &op, mode, processor)
         }
         let isX87 = isX87(instruction)
-        guard isX87 || isAdvertised(instruction.isaSet) else { return false }
+        guard isX87 || feature(instruction.isaSet).map(processor.model.has) == true else {
+            return false
+        }
         switch instruction.mnemonic {
         case ZYDIS_MNEMONIC_XGETBV, ZYDIS_MNEMONIC_XSETBV, ZYDIS_MNEMONIC_CRC32,
             ZYDIS_MNEMONIC_MOVNTI, ZYDIS_MNEMONIC_LFENCE, ZYDIS_MNEMONIC_MFENCE,
@@ -43,16 +45,22 @@ enum VectorSelection {
         return encoding.map == 0 && (encoding.opcode & 0xf8 == 0xd8 || encoding.opcode == 0x9b)
     }
 
-    /// The extensions that are implemented, beside the x87 ones.
-    static func isAdvertised(_ set: ZydisISASet) -> Bool {
+    /// The feature that an extension belongs to, beside the x87 one; nil: it is not implemented.
+    static func feature(_ set: ZydisISASet) -> ProcessorModel.Feature? {
         switch set {
-        case ZYDIS_ISA_SET_PENTIUMMMX, ZYDIS_ISA_SET_SSE, ZYDIS_ISA_SET_SSEMXCSR,
-            ZYDIS_ISA_SET_SSE2, ZYDIS_ISA_SET_SSE2MMX, ZYDIS_ISA_SET_SSE3, ZYDIS_ISA_SET_SSSE3,
-            ZYDIS_ISA_SET_SSSE3MMX, ZYDIS_ISA_SET_SSE4, ZYDIS_ISA_SET_SSE42,
-            ZYDIS_ISA_SET_FXSAVE, ZYDIS_ISA_SET_FXSAVE64, ZYDIS_ISA_SET_XSAVE,
-            ZYDIS_ISA_SET_XSAVEOPT, ZYDIS_ISA_SET_XSAVEC, ZYDIS_ISA_SET_XSAVES:
-            true
-        default: false
+        case ZYDIS_ISA_SET_PENTIUMMMX: .mmx
+        case ZYDIS_ISA_SET_SSE, ZYDIS_ISA_SET_SSEMXCSR: .sse
+        case ZYDIS_ISA_SET_SSE2, ZYDIS_ISA_SET_SSE2MMX: .sse2
+        case ZYDIS_ISA_SET_SSE3: .sse3
+        case ZYDIS_ISA_SET_SSSE3, ZYDIS_ISA_SET_SSSE3MMX: .ssse3
+        case ZYDIS_ISA_SET_SSE4: .sse41
+        case ZYDIS_ISA_SET_SSE42: .sse42
+        case ZYDIS_ISA_SET_FXSAVE, ZYDIS_ISA_SET_FXSAVE64: .fxsr
+        case ZYDIS_ISA_SET_XSAVE: .xsave
+        case ZYDIS_ISA_SET_XSAVEOPT: .xsaveopt
+        case ZYDIS_ISA_SET_XSAVEC: .xsavec
+        case ZYDIS_ISA_SET_XSAVES: .xsaves
+        default: nil
         }
     }
 
@@ -70,7 +78,13 @@ enum VectorSelection {
             if VectorRegister.xmm(register) != nil { hasXMM = true }
             if VectorRegister.mmx(register) != nil { hasMMX = true }
         }
-        if isX87 { code |= VectorCode.x87 }
+        if isX87 {
+            code |= VectorCode.x87
+            // FOP, should it be recorded: three bits here, and the ModRM byte.
+            let encoding = instruction.encoding
+            code |= UInt16(encoding.opcode & 7) << VectorCode.variantShift
+            op.sourceWidth = encoding.mod << 6 | (encoding.reg & 7) << 3 | encoding.rm & 7
+        }
         if hasXMM { code |= VectorCode.sse }
         if hasMMX { code |= VectorCode.mmx }
         op.width = 0

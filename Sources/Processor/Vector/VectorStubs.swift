@@ -11,6 +11,7 @@ enum VectorStubs {
             let block = VectorBlock(op.immediate)
             guard core.permitsVector(op.code, block) else { return .fault }
             let exceptions = block.run(stub(op), core)
+            core.notePointers(op, block)
             return exceptions == 0 ? .next : core.raiseSIMD(exceptions, block)
         }
     }
@@ -25,6 +26,7 @@ enum VectorStubs {
                 core.fillOperand(block, linear: address, size: op.width)
             else { return .fault }
             let exceptions = block.run(stub(op), core)
+            core.notePointers(op, block)
             return exceptions == 0 ? .next : core.raiseSIMD(exceptions, block)
         }
     }
@@ -71,6 +73,7 @@ enum VectorStubs {
         if code & VectorCode.readsFlags != 0 { block[VectorBlock.flags] = core.flagsForHost }
         let exceptions = block.run(stub(op), core)
         if exceptions != 0 { return core.raiseSIMD(exceptions, block) }
+        core.notePointers(op, block)
         if code & VectorCode.x87 != 0, block.x87Suppressed {
             // The exception is pending now; neither memory nor EFLAGS get a result.
             return .next
@@ -98,6 +101,22 @@ enum VectorStubs {
 extension Core {
     /// The guest's arithmetic flags as an RFLAGS that the host may load.
     var flagsForHost: UInt64 { arithmeticFlags | RFLAGS.interruptEnable | RFLAGS.alwaysOne }
+
+    /// Records FIP of an x87 instruction that a stub has executed and, where it has left an
+    /// unmasked exception, FOP and FDP.
+    @inline(__always)
+    fileprivate func notePointers(_ op: OpRef, _ block: VectorBlock) {
+        guard op.code & VectorCode.x87 != 0 else { return }
+        let offset = UInt32(op.nextOffset) &- UInt32(op.length)
+        block.setInstructionPointer(state.registers[17], offset: offset)
+        // None was pending before, or it would not have run.
+        guard block.fsw & X87Status.errorSummary != 0 else { return }
+        block[VectorBlock.opcode] =
+            UInt16(op.sourceWidth) | (op.code >> VectorCode.variantShift & 7) << 8
+        if op.code & (VectorCode.reads | VectorCode.writes) != 0 {
+            block[VectorBlock.operandPointer] = effectiveAddress(op)
+        }
+    }
 }
 
 extension VectorBlock {

@@ -25,7 +25,7 @@ import MachineMemory
 /// - What the architecture leaves to the implementation is the host's: the approximations of
 ///   RCPPS, RSQRTPS and their scalar forms, and the last bits of the x87 transcendentals.
 /// - With MXCSR.UM clear, a result that is tiny but exact does not raise #XM.
-/// - x87 exceptions are reported by #MF whatever CR0.NE says; there is no FERR# pin.
+/// - An x87 exception that IGNNE# has ignored is forgotten by the next instruction that would wait.
 final class VectorUnit {
     let block: VectorBlock
     private let code: ExecutableMemory?

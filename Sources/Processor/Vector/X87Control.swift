@@ -41,8 +41,9 @@ enum X87Control {
         plain($0, $1) { core, op in
             let both = CR0.monitorCoprocessor | CR0.taskSwitched
             if core.state.cr0 & both == both { return core.raise(.deviceNotAvailable) }
-            let pending = VectorBlock(op.immediate).fsw & X87Status.errorSummary != 0
-            return pending ? core.raise(.floatingPoint) : .next
+            let block = VectorBlock(op.immediate)
+            if block.fsw & X87Status.errorSummary == 0 { return .next }
+            return core.passesPendingError(block) ? .next : .fault
         }
     }
 
@@ -66,6 +67,7 @@ enum X87Control {
                 let value = core.readMemory(UInt16.self, op)
             else { return .fault }
             block.setFCW(value)
+            core.signalPendingError(block)
             core.masksChanged(block)
             return .next
         }
@@ -84,7 +86,9 @@ enum X87Control {
     private static let clearExceptions: Handler = {
         plain($0, $1) { core, op in
             guard permitsUnwaiting(core) else { return .fault }
-            VectorBlock(op.immediate).fsw &= 0x7f00
+            let block = VectorBlock(op.immediate)
+            block.fsw &= 0x7f00
+            core.signalPendingError(block)
             return .next
         }
     }
@@ -92,7 +96,9 @@ enum X87Control {
     private static let initialize: Handler = {
         plain($0, $1) { core, op in
             guard permitsUnwaiting(core) else { return .fault }
-            VectorBlock(op.immediate).initializeX87()
+            let block = VectorBlock(op.immediate)
+            block.initializeX87()
+            core.signalPendingError(block)
             return .next
         }
     }
@@ -106,6 +112,7 @@ enum X87Control {
                 writeEnvironment(core, block, address, isLong: op.width == 28)
             else { return .fault }
             block.setFCW(block.fcw | X87Status.exceptions)
+            core.signalPendingError(block)
             return .next
         }
     }
@@ -120,6 +127,8 @@ enum X87Control {
             block.fcw = environment.control & 0x1f3f | 0x40
             block.setFSWTurning(environment.status)
             block.fullTags = environment.tags
+            environment.setPointers(block)
+            core.signalPendingError(block)
             core.masksChanged(block)
             return .next
         }
@@ -140,6 +149,7 @@ enum X87Control {
                 else { return .fault }
             }
             block.initializeX87()
+            core.signalPendingError(block)
             return .next
         }
     }
@@ -163,6 +173,8 @@ enum X87Control {
             block.fcw = environment.control & 0x1f3f | 0x40
             block.setFSW(environment.status)
             block.fullTags = environment.tags
+            environment.setPointers(block)
+            core.signalPendingError(block)
             core.masksChanged(block)
             return .next
         }
@@ -176,37 +188,97 @@ enum X87Control {
         return address
     }
 
-    /// Seven fields of 4 or 2 bytes: FCW, FSW, FTW, and the last instruction's FIP, FCS with FOP,
-    /// FDP, FDS, which are zero. The upper halves that hold nothing are ones.
+    /// Seven fields of 4 or 2 bytes: FCW, FSW, FTW, then FIP, FCS with FOP, FDP and FDS. Real-address
+    /// and virtual-8086 mode have linear addresses and FOP in the last four (SDM Vol. 1 Figures 8-9
+    /// to 8-12). FCS and FDS are zero. The upper halves that hold nothing are ones.
     private static func writeEnvironment(
         _ core: Core, _ block: VectorBlock, _ address: UInt64, isLong: Bool
     ) -> Bool {
-        let fields: InlineArray<7, UInt16> = [
-            block.fcw, block.fsw, block.fullTags, 0, 0, 0, 0,
+        let instruction = UInt32(truncatingIfNeeded: block.instructionPointer)
+        let operand: UInt32 = block[VectorBlock.operandPointer]
+        let opcode = UInt32(block[VectorBlock.opcode, as: UInt16.self])
+        var fields: InlineArray<7, UInt32> = [
+            UInt32(block.fcw), UInt32(block.fsw), UInt32(block.fullTags), instruction, 0, operand,
+            0,
         ]
+        if core.usesParagraphs {
+            fields[3] &= 0xffff
+            fields[4] = (instruction >> 16) << 12 | opcode
+            fields[5] &= 0xffff
+            fields[6] = (operand >> 16) << 12
+        } else if isLong {
+            fields[4] = opcode << 16
+        }
         for index in 0..<7 {
             let done: Bool
             if isLong {
                 let upper: UInt32 = index < 3 || index == 6 ? 0xffff_0000 : 0
                 done = core.write(
-                    upper | UInt32(fields[index]), linear: core.advance(address, UInt64(index) * 4))
+                    upper | fields[index], linear: core.advance(address, UInt64(index) * 4))
             } else {
                 done = core.write(
-                    fields[index], linear: core.advance(address, UInt64(index) * 2))
+                    UInt16(truncatingIfNeeded: fields[index]),
+                    linear: core.advance(address, UInt64(index) * 2))
             }
             guard done else { return false }
         }
         return true
     }
 
+    private struct Environment {
+        var control: UInt16 = 0
+        var status: UInt16 = 0
+        var tags: UInt16 = 0
+        var instruction: UInt32 = 0
+        var opcode: UInt16 = 0
+        var operand: UInt32 = 0
+
+        /// What is loaded last: the pointers.
+        func setPointers(_ block: VectorBlock) {
+            block.instructionPointer = UInt64(instruction)
+            block[VectorBlock.operandPointer] = UInt64(operand)
+            block[VectorBlock.opcode] = opcode & 0x7ff
+        }
+    }
+
     private static func readEnvironment(_ core: Core, _ address: UInt64, isLong: Bool)
-        -> (control: UInt16, status: UInt16, tags: UInt16)?
+        -> Environment?
     {
-        let stride: UInt64 = isLong ? 4 : 2
-        guard let control = core.read(UInt16.self, linear: address),
-            let status = core.read(UInt16.self, linear: core.advance(address, stride)),
-            let tags = core.read(UInt16.self, linear: core.advance(address, stride * 2))
-        else { return nil }
-        return (control, status, tags)
+        var fields = InlineArray<7, UInt32>(repeating: 0)
+        for index in 0..<7 {
+            let value =
+                isLong
+                ? core.read(UInt32.self, linear: core.advance(address, UInt64(index) * 4))
+                : core.read(UInt16.self, linear: core.advance(address, UInt64(index) * 2))
+                    .map { UInt32($0) }
+            guard let value else { return nil }
+            fields[index] = value
+        }
+        var environment = Environment()
+        environment.control = UInt16(truncatingIfNeeded: fields[0])
+        environment.status = UInt16(truncatingIfNeeded: fields[1])
+        environment.tags = UInt16(truncatingIfNeeded: fields[2])
+        if core.usesParagraphs {
+            environment.instruction = fields[3] & 0xffff | (fields[4] >> 12) << 16
+            environment.operand = fields[5] & 0xffff | (fields[6] >> 12) << 16
+            environment.opcode = UInt16(truncatingIfNeeded: fields[4])
+        } else {
+            environment.instruction = fields[3]
+            environment.operand = fields[5]
+            // The 16-bit form has no room for it.
+            environment.opcode = isLong ? UInt16(truncatingIfNeeded: fields[4] >> 16) : 0
+        }
+        return environment
+    }
+
+    /// Whether an instruction is about control: it leaves FIP, FDP and FOP as they are. Of those
+    /// that translated code has in line.
+    static func keepsPointers(_ mnemonic: ZydisMnemonic) -> Bool {
+        switch mnemonic {
+        case ZYDIS_MNEMONIC_FWAIT, ZYDIS_MNEMONIC_FLDCW, ZYDIS_MNEMONIC_FNSTCW,
+            ZYDIS_MNEMONIC_FNSTSW:
+            true
+        default: false
+        }
     }
 }

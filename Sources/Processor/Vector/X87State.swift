@@ -64,6 +64,9 @@ extension VectorBlock {
         fcw = 0x037f
         setFSWTurning(0)
         abridgedTags = 0
+        instructionPointer = 0
+        self[Self.operandPointer] = UInt64(0)
+        self[Self.opcode] = UInt16(0)
     }
 
     /// What every MMX instruction but EMMS does (SDM Vol. 1 §9.5.1): TOP 0, all tags valid.

@@ -41,7 +41,9 @@ import X86
         // No VME, MCE, MTRR, MCA, PSN, DS, ACPI, SS, HT.
         #expect(leaf1.edx == 0x078b_ab7d)
         let leaf7 = model.cpuid(leaf: 7, subleaf: 0, context: context)
-        #expect(leaf7.ebx == 1 << 0 | 1 << 7 | 1 << 10 | 1 << 20)
+        let features = [0, 7, 10, 20] as [UInt32]
+        // FDP at exceptions alone, no FCS and FDS.
+        #expect(leaf7.ebx == (features + [6, 13]).reduce(0) { $0 | 1 << $1 })
         #expect(leaf7.ecx == 1 << 2)
         #expect(leaf7.edx == 0xac00_0000)
         let extended = model.cpuid(leaf: 0x8000_0001, subleaf: 0, context: context)

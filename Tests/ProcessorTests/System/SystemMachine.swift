@@ -39,6 +39,13 @@ final class LoggingPlatform: Platform {
         return interrupts.isEmpty ? nil : interrupts.removeFirst()
     }
     func timeStamp(retired: UInt64, processor: Int) -> UInt64 { retired }
+    /// What FERR# was driven to, and what IGNNE# says.
+    private(set) var floatingPointErrors: [Bool] = []
+    var ignoresErrors = false
+    func signalFloatingPointError(_ isPending: Bool, processor: Int) -> Bool {
+        floatingPointErrors.append(isPending)
+        return ignoresErrors
+    }
     private(set) var markers: [RegionMarker] = []
     func marked(_ marker: RegionMarker, processor: Int) { markers.append(marker) }
 }

@@ -51,8 +51,7 @@ import X86
     func pointers() {
         machine.store([(1.5).bitPattern])
         #expect(machine.run([0xdd, 0x03, 0xd9, 0xee, 0xde, 0xf9]) == nil)
-        #expect(machine.after[6, 2] == 0)
-        #expect(machine.after[8, 8] == 0)
+        #expect(machine.after[8, 8] < 0x100000)
         #expect(machine.after[16, 8] == 0)
         #expect(machine.after[28, 4] == 0xffff)
         // Some hosts save them only while an exception is pending.
@@ -61,9 +60,8 @@ import X86
         // fld1; fdiv qword [rbx]
         #expect(machine.run([0xd9, 0xe8, 0xdc, 0x33]) == nil)
         #expect(machine.after.fsw & 0x84 == 0x84)
-        #expect(machine.after[6, 2] == 0)
-        #expect(machine.after[8, 8] == 0)
-        #expect(machine.after[16, 8] == 0)
+        #expect(machine.after[8, 8] < 0x100000)
+        #expect(machine.after[16, 8] == VectorMachine.data)
     }
 
     @Test("the full tag word tells special values from ordinary ones and zeros")
@@ -180,7 +178,7 @@ import X86
         // fldz; fld1; fnstenv [rbx]
         #expect(machine.run([0xd9, 0xee, 0xd9, 0xe8, 0xd9, 0x33]) == nil)
         #expect(machine.word(VectorMachine.data) == 0xffff_3000_ffff_037e)
-        #expect(machine.word(VectorMachine.data + 8) == 0x0000_0000_ffff_4fff)
+        #expect(machine.word(VectorMachine.data + 8) & 0xffff_ffff == 0xffff_4fff)
         #expect(machine.word(VectorMachine.data + 16) == 0)
         #expect(machine.word(VectorMachine.data + 24) & 0xffff_ffff == 0xffff_0000)
         #expect(machine.after.fcw == 0x037f)
@@ -194,7 +192,7 @@ import X86
         // The 16-bit form.
         machine.store([0, 0, 0, 0])
         #expect(machine.run([0xd9, 0xee, 0x66, 0xd9, 0x33]) == nil)
-        #expect(machine.word(VectorMachine.data) == 0x0000_7fff_3800_037e)
+        #expect(machine.word(VectorMachine.data) & ~0 >> 16 == 0x7fff_3800_037e)
         #expect(machine.word(VectorMachine.data + 8) == 0)
     }
 
