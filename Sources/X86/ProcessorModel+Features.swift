@@ -2,7 +2,7 @@ extension ProcessorModel {
     /// A feature that CPUID tells of, by the name that Linux gives it in `/proc/cpuinfo`.
     public enum Feature: String, CaseIterable, Sendable {
         // Leaf 1, EDX.
-        case fpu, de, pse, tsc, msr, pae, cx8, apic, sep, pge, cmov, pat, pse36
+        case fpu, de, pse, tsc, msr, pae, cx8, apic, sep, mtrr, pge, cmov, pat, pse36
         case clflush, mmx, fxsr, sse, sse2
         // Leaf 1, ECX.
         case sse3 = "pni"
@@ -51,6 +51,7 @@ extension ProcessorModel {
             case .cx8: (.leaf1EDX, 8)
             case .apic: (.leaf1EDX, 9)
             case .sep: (.leaf1EDX, 11)
+            case .mtrr: (.leaf1EDX, 12)
             case .pge: (.leaf1EDX, 13)
             case .cmov: (.leaf1EDX, 15)
             case .pat: (.leaf1EDX, 16)
@@ -129,7 +130,8 @@ extension ProcessorModel {
         package var isOptional: Bool {
             switch self {
             // With la57 Linux uses five levels, whether it needs the room or not.
-            case .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku, .monitor, .movbe,
+            // With mtrr Linux sets up page attributes, which mean nothing here.
+            case .mtrr, .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku, .monitor, .movbe,
                 .bmi1, .bmi2, .adx, .lzcnt, .clflushopt, .clwb, .prefetchw, .xsavec, .xgetbv1,
                 .xsaves, .avx, .avx2, .fma, .f16c:
                 true

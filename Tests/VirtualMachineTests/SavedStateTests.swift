@@ -66,7 +66,7 @@ import X86
                     "systemCallFlagMask", "kernelGSBase", "sysenterCS", "sysenterESP",
                     "sysenterEIP", "pat", "tscAux", "tscOffset", "tscAdjust", "miscEnable",
                     "speculationControl", "latched", "taskEntry", "isShutDown", "stepRule",
-                    "resumeFlagLoaded", "randomState", "debugControl",
+                    "resumeFlagLoaded", "randomState", "debugControl", "typeRanges",
                 ],
                 others: [
                     // Of the running block or instruction.

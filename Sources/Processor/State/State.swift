@@ -131,6 +131,9 @@ import X86
     var speculationControl: UInt64 = 0
     /// IA32_DEBUGCTL.
     var debugControl: UInt64 = 0
+    /// The memory type range registers.
+    var typeRanges = MemoryTypeRanges(
+        physicalAddressBits: ProcessorModel.penumbraV2.physicalAddressBits)
 
     // MARK: Events and debugging (System/)
     /// The event that is being delivered, kept while delivery needs the hypervisor.

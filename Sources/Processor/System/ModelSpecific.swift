@@ -49,6 +49,8 @@ enum ModelSpecific {
         case MSR.microcodeRevision: return 1 << 32
         case MSR.archCapabilities:
             return model.has(.archCapabilities) ? ProcessorModel.ArchCapabilities.value : nil
+        // No banks that report machine checks. Xen asks for their number whatever CPUID says.
+        case MSR.machineCheckCapabilities, MSR.machineCheckStatus: return 0
         case MSR.sysenterCS: return core.state.sysenterCS
         case MSR.sysenterESP: return core.state.sysenterESP
         case MSR.sysenterEIP: return core.state.sysenterEIP
@@ -67,7 +69,7 @@ enum ModelSpecific {
         case MSR.kernelGSBase: return core.state.kernelGSBase
         case MSR.tscAux:
             return model.has(.rdtscp) || model.has(.rdpid) ? core.state.tscAux : nil
-        default: return nil
+        default: return core.state.typeRanges.value(register)
         }
     }
 
@@ -97,6 +99,7 @@ enum ModelSpecific {
             return model.has(.speculationControl) && value & ~1 == 0
         // Written before CPUID to read the revision; no update exists.
         case MSR.microcodeRevision: break
+        case MSR.machineCheckStatus: return value == 0
         case MSR.sysenterCS: core.state.sysenterCS = value & 0xffff_ffff
         case MSR.sysenterESP:
             guard isCanonical else { return false }
@@ -134,7 +137,7 @@ enum ModelSpecific {
         case MSR.tscAux:
             guard model.has(.rdtscp) || model.has(.rdpid), value >> 32 == 0 else { return false }
             core.state.tscAux = value
-        default: return false
+        default: return core.state.typeRanges.set(register, value)
         }
         return true
     }

@@ -31,6 +31,7 @@ extension Processor {
         ] {
             writer.put(value)
         }
+        core.state.typeRanges.save(to: &writer)
         saveEvents(to: &writer)
         vector.block.save(to: &writer)
     }
@@ -179,6 +180,7 @@ extension Processor {
         core.state.debugControl = try reader.get(
             "IA32_DEBUGCTL", mask: DebugControl.branchStep)
         core.state.randomState = try reader.get("the random generator")
+        try core.state.typeRanges.restore(from: &reader)
     }
 
     private func restoreEvents(from reader: inout FieldReader) throws(FieldError) {
