@@ -137,11 +137,12 @@ import X86
             Expected(
                 saved: [
                     "memoryBytes", "processors", "quantum", "interleaving", "processorModel",
-                    "clock", "debugExitPort", "debugExitSize", "hasTestDevice", "seed", "startTime",
+                    "clock", "debugExitPort", "debugExitSize", "debugConsolePort", "hasTestDevice",
+                    "seed", "startTime",
                 ],
                 others: [
                     // Free where a machine is restored.
-                    "kernel", "initrd", "commandLine", "hardware", "technique", "rebootAllowed",
+                    "kernel", "isFirmware", "initrd", "commandLine", "lastText", "hardware", "technique", "rebootAllowed",
                     "shadowMemoryBytes", "verification", "engine", "sampleInterval", "countsPlaces",
                 ]))
     }

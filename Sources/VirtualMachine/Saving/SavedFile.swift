@@ -19,7 +19,7 @@ package enum SavedFile {
     /// Like PNG's: a byte that no text has, a name, and line ends that text transfers change.
     package static let magic: [UInt8] = [0x8e] + Array("PENU".utf8) + [0x0d, 0x0a, 0x1a]
     /// To be raised with each change of what any section holds.
-    package static let version: UInt32 = 2
+    package static let version: UInt32 = 3
     package static let headerBytes = 48
     package static let entryBytes = 40
     package static let nameBytes = 16
