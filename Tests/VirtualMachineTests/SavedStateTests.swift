@@ -142,7 +142,8 @@ import X86
                 ],
                 others: [
                     // Free where a machine is restored.
-                    "kernel", "isFirmware", "initrd", "commandLine", "lastText", "hardware", "technique", "rebootAllowed",
+                    "kernel", "isFirmware", "initrd", "commandLine", "lastText", "hardware",
+                    "technique", "rebootAllowed",
                     "shadowMemoryBytes", "verification", "engine", "sampleInterval", "countsPlaces",
                 ]))
     }
