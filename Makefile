@@ -13,7 +13,7 @@ BUILD := -c release --disable-testable-imports
 BROWSER := $(if $(wildcard /usr/bin/chromium-browser /usr/bin/google-chrome),,chromium)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run shell test verify lint bench compare study model clean distclean
+.PHONY: help setup build run shell test guests verify lint bench compare study model clean distclean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
@@ -37,6 +37,9 @@ test:  ## build and run every test, optimized
 
 verify: build  ## run Linux and the test kernel under every technique with --verify (half an hour)
 	@Scripts/verify.sh
+
+guests: build  ## fetch other systems (Linux in four forms, SeaBIOS, Xen, memtest86+) and boot each
+	@Scripts/guests.sh $(GUESTS)
 
 lint:  ## check the format of every source file
 	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Tests Guests/Workloads

@@ -38,6 +38,10 @@ public enum BootError: Error, Equatable, CustomStringConvertible {
     case noInitrdName
     /// The modules' list and strings, in bytes, exceed the room for them.
     case tooManyModules(bytes: Int, limit: Int)
+    /// The firmware's size in bytes is none that firmware has.
+    case badFirmwareSize(path: String, bytes: UInt64)
+    /// Firmware was given beside a command line or an initrd, which belong to a kernel.
+    case firmwareTakesNoKernel(path: String)
     /// The number of processors cannot be described.
     case badProcessorCount(Int)
 
@@ -90,6 +94,10 @@ public enum BootError: Error, Equatable, CustomStringConvertible {
         case .tooManyModules(let bytes, let limit):
             "the modules' names take \(bytes) bytes and there is room for \(limit): "
                 + "give fewer or shorter ones"
+        case .badFirmwareSize(let path, let bytes):
+            "\(path) has \(bytes) bytes and is no firmware: give 64, 128, 192 or 256 KiB"
+        case .firmwareTakesNoKernel(let path):
+            "the firmware \(path) takes no initrd and no command line: leave them out"
         case .badProcessorCount(let count):
             "\(count) processors are not possible: give 1 to \(Layout.mostProcessors)"
         }

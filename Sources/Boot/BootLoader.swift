@@ -5,6 +5,8 @@ import X86
 public struct BootRequest: Sendable {
     /// The kernel: a bzImage, or an ELF file with a Multiboot header or a PVH entry.
     public var kernel: FilePath
+    /// Whether that file is a PC's firmware in place of a kernel.
+    public var isFirmware = false
     /// For Linux the initial RAM file system's name; for a Multiboot kernel a list of modules,
     /// "FILE arguments,FILE ...", in which ",," stands for a comma.
     public var initrd: String?
@@ -43,7 +45,9 @@ public struct BootRequest: Sendable {
 ///     let request = BootRequest(kernel: "bzImage", memoryBytes: 512 << 20)
 ///     let registers = try BootLoader.load(request, into: board)
 ///
-/// Caveats: no firmware exists, so a guest that calls the BIOS or UEFI finds nothing; and
+/// A PC's firmware (SeaBIOS) is loaded in place of a kernel where the request says so.
+///
+/// Caveats: otherwise no firmware exists, so a guest that calls the BIOS or UEFI finds nothing; and
 /// everything is placed below 3 GiB, also where a kernel would take it higher.
 public enum BootLoader {
     /// Reads the request's files and loads the guest.
@@ -70,6 +74,7 @@ public enum BootLoader {
         if request.initrd == "" { throw .noInitrdName }
         var placement = try Placement(
             memory: memory, memoryBytes: request.memoryBytes, kernel: kernel.path)
+        if request.isFirmware { return try FirmwareBoot.load(kernel, request, &placement) }
         let image = try GuestImage(kernel)
         try BootTables.writeCommon(to: placement)
         let tables = ACPITables(processors: request.processors, platform: request.platform)

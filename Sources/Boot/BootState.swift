@@ -36,6 +36,8 @@ public struct BootState: Sendable, Equatable {
     public enum Mode: Sendable, Equatable {
         /// 32-bit protected mode, paging off.
         case protected32
+        /// Real mode, as after a processor's reset.
+        case real16
         /// 64-bit mode on the boot page tables.
         case long64
     }
@@ -54,6 +56,24 @@ public struct BootState: Sendable, Equatable {
             efer: 0, gdt: BootTables.gdt, idt: DescriptorTable(base: 0, limit: 0),
             code: BootTables.code32, data: BootTables.data, task: BootTables.task,
             mode: .protected32, rsdp: GuestPhysicalAddress(Layout.acpiTables))
+    }
+
+    /// A start in real mode (SDM Vol. 3A §10.1, Table 10-1), but for CS, whose base is the segment's.
+    package static func real16(segment: UInt16, offset: UInt64) -> BootState {
+        func real(_ segment: UInt16, _ attributes: UInt16) -> SegmentState {
+            SegmentState(
+                selector: segment, base: UInt64(segment) << 4, limit: 0xffff,
+                attributes: attributes)
+        }
+        var state = protected32(entry: offset)
+        state.mode = .real16
+        state.cr0 = CR0.extensionType | CR0.cacheDisable | CR0.notWriteThrough
+        state.gdt = DescriptorTable(base: 0, limit: 0xffff)
+        state.idt = state.gdt
+        state.code = real(segment, 0x9b)
+        state.data = real(0, 0x93)
+        state.task = real(0, 0x8b)
+        return state
     }
 
     /// A start in 64-bit mode on the boot page tables (Linux boot.rst, "64-bit Boot Protocol").

@@ -15,12 +15,17 @@ final class Board: GuestMemory {
     /// executes another instruction.
     var marker: RegionMarker?
 
+    /// The text that ends the run, and whether it has been printed.
+    private let lastText: TextSearch
+    var hasPrintedLastText: Bool { lastText.isFound }
+
     init(
         _ configuration: MachineConfiguration, memory: MachineMemory, clock: MachineClock,
         model: ProcessorModel, console: any ConsolePort
     ) {
         self.memory = memory
         self.clock = clock
+        lastText = TextSearch(configuration.lastText ?? "")
         var chips = ChipsetConfiguration(
             processors: configuration.processors, memoryBytes: configuration.memoryBytes,
             startTime: configuration.startTime, tscFrequency: MachineClock.tscFrequency)
@@ -28,9 +33,14 @@ final class Board: GuestMemory {
         chips.hasX2APIC = model.has(.x2apic)
         chips.debugExitPort = configuration.debugExitPort
         chips.debugExitSize = configuration.debugExitSize
+        chips.debugConsolePort = configuration.debugConsolePort
         chips.hasTestDevice = configuration.hasTestDevice
         chipset = Chipset(
-            configuration: chips, time: clock, console: { console.write($0) })
+            configuration: chips, time: clock,
+            console: { [lastText] in
+                console.write($0)
+                lastText.add($0)
+            })
     }
 
     /// The guest-physical address that a processor's access without memory goes to.

@@ -7,6 +7,8 @@ public struct MachineConfiguration: Sendable {
     /// The kernel's file name. Nil: there is none, as a machine that is restored needs none; it ends
     /// where the guest resets it.
     public var kernel: String?
+    /// Whether that file is a PC's firmware, which starts as a processor does after a reset.
+    public var isFirmware = false
     /// The initial RAM disk's file name, or the Multiboot modules ("FILE args,FILE …").
     public var initrd: String?
     /// The kernel's command line.
@@ -35,6 +37,11 @@ public struct MachineConfiguration: Sendable {
     public var debugExitPort: UInt16?
     /// How many ports the debug-exit device takes, 1…4.
     public var debugExitSize: UInt16 = 4
+    /// The I/O port whose bytes are printed on the console too; nil: there is none.
+    public var debugConsolePort: UInt16?
+    /// A text at which the run ends, right after the instruction that has printed its last byte;
+    /// nil, or empty: none.
+    public var lastText: String?
     /// Whether QEMU's `pc-testdev` is there, which some test kernels use.
     public var hasTestDevice = false
     /// Whether a reset starts the guest anew rather than ending the run.

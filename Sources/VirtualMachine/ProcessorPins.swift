@@ -84,7 +84,9 @@ final class ProcessorPins: Platform {
     /// An access may have raised an interrupt, set a timer or ended the machine: the run loop
     /// looks at it before the next instruction.
     private func accessed() {
-        if board.chipset.interruptsChanged || board.chipset.event != nil {
+        if board.chipset.interruptsChanged || board.chipset.event != nil
+            || board.hasPrintedLastText
+        {
             processor?.requestStop()
         }
     }

@@ -11,6 +11,8 @@ public enum RunOutcome: Equatable, Sendable {
     case debugExit(status: UInt8)
     /// The processor shut down: a fault in delivering a double fault.
     case tripleFault(String)
+    /// The guest has printed the configuration's `lastText`.
+    case printed
     /// `stopFlag` was set.
     case stopped
     /// The guest has begun the region that `stopRegion` names.

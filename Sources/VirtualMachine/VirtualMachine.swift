@@ -159,6 +159,7 @@ public final class VirtualMachine {
             commandLine: configuration.commandLine, memoryBytes: configuration.memoryBytes,
             processors: configuration.processors, rngSeed: configuration.seed)
         request.platform = PlatformAddresses()
+        request.isFirmware = configuration.isFirmware
         let state = try BootLoader.load(request, into: board)
         for (number, processor) in processors.enumerated() {
             if number == 0 {
@@ -211,6 +212,7 @@ public final class VirtualMachine {
     /// Runs the guest until it ends, is ended, or pauses.
     public func run() -> RunOutcome {
         if stopFlag.isSet { return .stopped }
+        if board.hasPrintedLastText { return .printed }
         if let interval = configuration.sampleInterval, series == nil {
             series = RunSeries(interval: interval, start: retired)
         }
@@ -235,6 +237,7 @@ public final class VirtualMachine {
             case .limit: continue
             case .stopped:
                 console.poll()
+                if board.hasPrintedLastText { return .printed }
                 if takeMarker() { return .marked }
                 if stopFlag.isSet { return .stopped }
                 if current.takeStandstill() { passTurn() }

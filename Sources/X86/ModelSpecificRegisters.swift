@@ -18,6 +18,13 @@ public enum MSR {
     public static let machineCheckStatus: UInt32 = 0x17a
     public static let miscEnable: UInt32 = 0x1a0
     public static let debugControl: UInt32 = 0x1d9
+    /// 0x200…0x20f: the base and mask of each variable range.
+    public static let mtrrFirstVariable: UInt32 = 0x200
+    public static let mtrrLastVariable: UInt32 = 0x20f
+    /// The fixed ranges: one register of 64 KiB pieces, two of 16 KiB and eight of 4 KiB ones.
+    public static let mtrrFixed64K: UInt32 = 0x250
+    public static let mtrrFixed16K: UInt32 = 0x258
+    public static let mtrrFixed4K: UInt32 = 0x268
     public static let pat: UInt32 = 0x277
     public static let mtrrDefaultType: UInt32 = 0x2ff
     public static let tscDeadline: UInt32 = 0x6e0

@@ -139,6 +139,7 @@ extension ProcessorModel {
         package var isOptional: Bool {
             switch self {
             // With la57 Linux uses five levels, whether it needs the room or not.
+            // With mtrr Linux sets up page attributes, which mean nothing here.
             case .vme, .mce, .mca, .mtrr, .rdrand, .rdseed, .rdpid, .tscAdjust, .erms, .la57, .pku,
                 .monitor, .movbe,
                 .bmi1, .bmi2, .adx, .lzcnt, .clflushopt, .clwb, .prefetchw, .xsavec, .xgetbv1,

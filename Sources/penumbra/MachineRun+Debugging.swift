@@ -56,7 +56,7 @@ extension MachineRun {
         case .debugExit(let status): status
         case .tripleFault: UInt8(truncatingIfNeeded: ExitStatus.tripleFault.rawValue)
         case .unlawful: UInt8(truncatingIfNeeded: ExitStatus.unlawful.rawValue)
-        case .poweredOff, .reset, .stopped, .marked, .paused, .debugStop: 0
+        case .poweredOff, .printed, .reset, .stopped, .marked, .paused, .debugStop: 0
         }
     }
 }

@@ -33,7 +33,7 @@ extension MachineRun {
     /// Throws where the guest ended the machine before it was to be saved.
     func checkSaved(_ machine: VirtualMachine, _ outcome: RunOutcome) throws(Failure) {
         switch outcome {
-        case .poweredOff, .reset, .debugExit:
+        case .poweredOff, .reset, .debugExit, .printed:
             if let point = options.saving.saveAt {
                 throw .endedBeforeSaving(at: machine.retired, point: point)
             }

@@ -125,6 +125,7 @@ struct MachineRun {
         case .tripleFault: "triple fault"
         case .stopped: "stopped"
         case .marked: "marked"
+        case .printed: "printed"
         case .paused: "saved"
         case .debugStop: "stopped"
         case .unlawful(let violation): "unlawful: \(violation.rule.rawValue)"
@@ -137,7 +138,7 @@ struct MachineRun {
     ) throws(Failure) -> ExitStatus {
         if case .gone(let errno) = console.end { throw .consoleGone(errno: errno) }
         switch outcome {
-        case .poweredOff, .reset, .marked:
+        case .poweredOff, .reset, .marked, .printed:
             return .success
         case .debugExit(let status):
             return ExitStatus(rawValue: Int32(status))

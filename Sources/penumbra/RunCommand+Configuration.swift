@@ -7,9 +7,13 @@ extension RunCommand {
         var machine: MachineConfiguration
         if let saved {
             machine = saved.configuration
-            machine.kernel = kernel
+            machine.kernel = bios ?? kernel
+            machine.isFirmware = bios != nil
             machine.initrd = initrd
             machine.commandLine = append ?? ""
+        } else if let bios {
+            machine = MachineConfiguration(kernel: bios)
+            machine.isFirmware = true
         } else if let kernel {
             machine = MachineConfiguration(kernel: kernel)
             machine.initrd = initrd
@@ -33,7 +37,9 @@ extension RunCommand {
             machine.debugExitPort = port
             machine.debugExitSize = size
         }
+        for case .debugConsole(let port) in devices { machine.debugConsolePort = port }
         if devices.contains(.test) { machine.hasTestDevice = true }
+        machine.lastText = until
         machine.rebootAllowed = !noReboot
         if let seed { machine.seed = seed }
         machine.sampleInterval = sample

@@ -27,6 +27,13 @@ struct RunCommand: ParsableCommand {
     var kernel: String?
 
     @Option(
+        name: [.long, .customLong("bios", withSingleDash: true)],
+        help: .init(
+            "Firmware (SeaBIOS) to start in place of a kernel: 64 to 256 KiB.",
+            valueName: "file"))
+    var bios: String?
+
+    @Option(
         name: [.long, .customLong("initrd", withSingleDash: true)],
         help: .init(
             "Linux: the initial ramdisk. Multiboot: modules, 'FILE args,FILE …'.",
@@ -162,13 +169,22 @@ struct RunCommand: ParsableCommand {
         transform: Quantum.parse)
     var sample: UInt64?
 
+    @Option(
+        help: .init(
+            "End the run, with status 0, once the console has printed this text.",
+            valueName: "text"))
+    var until: String?
+
     @Option(help: .hidden)
     var beats: Int32?
 
     @Option(
         name: [.customLong("device"), .customLong("device", withSingleDash: true)],
         help: .init(
-            "isa-debug-exit[,iobase=PORT][,iosize=BYTES] or pc-testdev; may be repeated.",
+            """
+            isa-debug-exit[,iobase=PORT][,iosize=BYTES], isa-debugcon[,iobase=PORT] or pc-testdev; \
+            may be repeated.
+            """,
             valueName: "device"),
         transform: DeviceOption.init(parsing:))
     var devices: [DeviceOption] = []
@@ -179,6 +195,13 @@ struct RunCommand: ParsableCommand {
     var noReboot = false
 
     @OptionGroup var ignored: IgnoredOptions
+
+    func validate() throws {
+        if bios != nil && (kernel != nil || initrd != nil || append != nil) {
+            throw ValidationError("--bios takes no --kernel, --initrd or --append")
+        }
+        if until?.isEmpty == true { throw ValidationError("--until needs a text") }
+    }
 
     mutating func run() throws {
         let saved = try saving.restore.map { path throws(SavedMachineError) in

@@ -152,10 +152,16 @@ extension CommandLineTests {
         @Test(
             arguments: [
                 "e1000", "", "isa-debug-exit,iobase=70000", "isa-debug-exit,iosize=8",
-                "isa-debug-exit,speed=1", "isa-debug-exit,",
+                "isa-debug-exit,speed=1", "isa-debug-exit,", "isa-debugcon,iobase=x",
             ])
         func `an unknown device or property is refused`(device: String) throws {
             expectError(try Program.run("run", "--device=\(device)"), status: 64, "-device")
+        }
+
+        @Test(arguments: ["--kernel", "--initrd", "--append"])
+        func `firmware takes nothing that belongs to a kernel`(option: String) throws {
+            let result = try Program.run("run", "--bios", "/dev/null", option, "words")
+            expectError(result, status: 64, "--bios takes no --kernel")
         }
 
         @Test(arguments: [("-serial", "tcp::1"), ("-display", "gtk"), ("-monitor", "stdio")])

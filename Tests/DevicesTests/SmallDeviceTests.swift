@@ -14,6 +14,7 @@ import Testing
         #expect(item(0x01, 5) == [1, 0, 0, 0, 0])
         #expect(item(0x03, 9) == [0x00, 0x60, 0x45, 0x23, 0x01, 0, 0, 0, 0])
         #expect(item(0x05, 3) == [3, 0, 0])
+        #expect(item(0x0e, 3) == [1, 0, 0])
         #expect(item(0x0f, 3) == [3, 0, 0])
         #expect(item(0x19, 4) == [0, 0, 0, 0])
     }

@@ -329,6 +329,7 @@ import VirtualMachine
         try check("processor model") { $0.processorModel = "penumbra-v2,+rdrand" }
         try check("debug-exit port") { $0.debugExitPort = nil }
         try check("debug-exit size") { $0.debugExitSize = 1 }
+        try check("debug console's port") { $0.debugConsolePort = 0x402 }
         try check("test device") { $0.hasTestDevice = true }
         try check("seed") { $0.seed = 1 }
         try check("start time") { $0.startTime = 1 }

@@ -64,10 +64,10 @@ import X86
                     "interruptShadow", "debugShadow", "nmiBlocked", "isHalted", "waitsForStartup",
                     "debugConditions", "star", "longSTAR", "compatibilitySTAR",
                     "systemCallFlagMask", "kernelGSBase", "sysenterCS", "sysenterESP",
-                    "sysenterEIP", "pat", "memoryTypes", "tscAux", "tscOffset", "tscAdjust",
+                    "sysenterEIP", "pat", "tscAux", "tscOffset", "tscAdjust",
                     "miscEnable",
                     "speculationControl", "latched", "taskEntry", "isShutDown", "stepRule",
-                    "resumeFlagLoaded", "randomState", "debugControl",
+                    "resumeFlagLoaded", "randomState", "debugControl", "typeRanges",
                 ],
                 others: [
                     // Of the running block or instruction.
@@ -138,11 +138,13 @@ import X86
             Expected(
                 saved: [
                     "memoryBytes", "processors", "quantum", "interleaving", "processorModel",
-                    "clock", "debugExitPort", "debugExitSize", "hasTestDevice", "seed", "startTime",
+                    "clock", "debugExitPort", "debugExitSize", "debugConsolePort", "hasTestDevice",
+                    "seed", "startTime",
                 ],
                 others: [
                     // Free where a machine is restored.
-                    "kernel", "initrd", "commandLine", "hardware", "technique", "rebootAllowed",
+                    "kernel", "isFirmware", "initrd", "commandLine", "lastText", "hardware",
+                    "technique", "rebootAllowed",
                     "shadowMemoryBytes", "verification", "engine", "sampleInterval", "countsPlaces",
                 ]))
     }

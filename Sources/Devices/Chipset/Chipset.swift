@@ -72,6 +72,9 @@ public final class Chipset {
         resets = ResetControl(signals: signals)
         firmware = FirmwareConfiguration(
             memoryBytes: configuration.memoryBytes, processors: configuration.processors)
+        if let port = configuration.debugConsolePort {
+            ports.attach(DebugConsole(sink: console), at: port, count: 1)
+        }
         attach(configuration)
         reset()
     }

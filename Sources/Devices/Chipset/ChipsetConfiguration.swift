@@ -19,6 +19,8 @@ public struct ChipsetConfiguration: Hashable, Sendable {
     public var debugExitPort: UInt16?
     /// How many ports that device takes, 1…4.
     public var debugExitSize: UInt16
+    /// The port whose bytes are printed on the console too; nil for none.
+    public var debugConsolePort: UInt16?
     /// Whether QEMU's `pc-testdev` is there.
     public var hasTestDevice = false
 

@@ -1,7 +1,8 @@
 import Snapshot
 import X86
 
-/// QEMU's `fw_cfg` ports, as far as small kernels read them: who we are, memory, processors.
+/// QEMU's `fw_cfg` ports, as far as small kernels and SeaBIOS read them: who we are, memory,
+/// processors, and that a boot menu is wanted.
 ///
 /// The guest writes a 16-bit key to the selector and then reads the item from the data port, a
 /// byte a read, zeros after its end. Source: QEMU's "fw_cfg" specification, "Hardware Interface".
@@ -13,6 +14,7 @@ package final class FirmwareConfiguration: PortDevice {
         static let interfaces: UInt16 = 0x01
         static let memoryBytes: UInt16 = 0x03
         static let processors: UInt16 = 0x05
+        static let bootMenu: UInt16 = 0x0e
         static let maximumProcessors: UInt16 = 0x0f
         static let fileDirectory: UInt16 = 0x19
     }
@@ -51,6 +53,7 @@ package final class FirmwareConfiguration: PortDevice {
         case Key.memoryBytes: item = bytes(memoryBytes)
         case Key.processors, Key.maximumProcessors:
             item = bytes(UInt16(truncatingIfNeeded: processors))
+        case Key.bootMenu: item = bytes(UInt16(1))
         // A big-endian count of files: none.
         case Key.fileDirectory: item = bytes(UInt32(0))
         default: item = []

@@ -126,7 +126,6 @@ import X86
     var sysenterESP: UInt64 = 0
     var sysenterEIP: UInt64 = 0
     var pat: UInt64 = 0x0007_0406_0007_0406
-    var memoryTypes = MemoryTypeRegisters()
     var tscAux: UInt64 = 0
     var tscOffset: UInt64 = 0
     var tscAdjust: UInt64 = 0
@@ -134,6 +133,9 @@ import X86
     var speculationControl: UInt64 = 0
     /// IA32_DEBUGCTL.
     var debugControl: UInt64 = 0
+    /// The memory type range registers.
+    var typeRanges = MemoryTypeRanges(
+        physicalAddressBits: ProcessorModel.penumbraV2.physicalAddressBits)
 
     // MARK: Events and debugging (System/)
     /// The event that is being delivered, kept while delivery needs the hypervisor.

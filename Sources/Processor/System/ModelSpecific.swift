@@ -59,15 +59,14 @@ enum ModelSpecific {
         case MSR.microcodeRevision: return 1 << 32
         case MSR.archCapabilities:
             return model.has(.archCapabilities) ? ProcessorModel.ArchCapabilities.value : nil
+        // No banks that report machine checks. Xen asks for their number whatever CPUID says.
+        case MSR.machineCheckCapabilities, MSR.machineCheckStatus: return 0
         case MSR.sysenterCS: return core.state.sysenterCS
         case MSR.sysenterESP: return core.state.sysenterESP
         case MSR.sysenterEIP: return core.state.sysenterEIP
         case MSR.miscEnable: return core.state.miscEnable
         case MSR.debugControl: return core.state.debugControl
         case MSR.pat: return core.state.pat
-        // No bank reports errors, so there are none.
-        case MSR.machineCheckCapabilities, MSR.machineCheckStatus:
-            return model.has(.mca) ? 0 : nil
         // P5_MC_ADDR and P5_MC_TYPE.
         case 0, 1: return model.has(.mce) ? 0 : nil
         // No supervisor state is saved.
@@ -82,7 +81,7 @@ enum ModelSpecific {
         case MSR.kernelGSBase: return core.state.kernelGSBase
         case MSR.tscAux:
             return model.has(.rdtscp) || model.has(.rdpid) ? core.state.tscAux : nil
-        default: return model.has(.mtrr) ? core.state.memoryTypes[register] : nil
+        default: return core.state.typeRanges.value(register)
         }
     }
 
@@ -111,6 +110,7 @@ enum ModelSpecific {
             return model.has(.speculationControl) && value & ~1 == 0
         // Written before CPUID to read the revision; no update exists.
         case MSR.microcodeRevision: break
+        case MSR.machineCheckStatus: return value == 0
         case MSR.sysenterCS: core.state.sysenterCS = value & 0xffff_ffff
         case MSR.sysenterESP:
             guard isCanonical else { return false }
@@ -124,7 +124,6 @@ enum ModelSpecific {
             guard value & ~DebugControl.branchStep == 0 else { return false }
             core.state.debugControl = value
         case MSR.pat: return setPageAttributes(core, value)
-        case MSR.machineCheckStatus: return model.has(.mca) && value == 0
         case 0, 1: return model.has(.mce) && value == 0
         case MSR.extendedSupervisorState: return model.has(.xsaves) && value == 0
         case MSR.efer: return setEFER(core, value)
@@ -150,10 +149,7 @@ enum ModelSpecific {
         case MSR.tscAux:
             guard model.has(.rdtscp) || model.has(.rdpid), value >> 32 == 0 else { return false }
             core.state.tscAux = value
-        default:
-            return model.has(.mtrr)
-                && core.state.memoryTypes.set(
-                    register, value, physicalAddressBits: model.physicalAddressBits)
+        default: return core.state.typeRanges.set(register, value)
         }
         return true
     }

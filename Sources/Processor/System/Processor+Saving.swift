@@ -31,8 +31,8 @@ extension Processor {
         ] {
             writer.put(value)
         }
+        core.state.typeRanges.save(to: &writer)
         saveEvents(to: &writer)
-        core.state.memoryTypes.save(to: &writer)
         vector.block.save(to: &writer)
     }
 
@@ -98,8 +98,6 @@ extension Processor {
         try restoreControl(from: &reader)
         try restoreModelSpecific(from: &reader)
         try restoreEvents(from: &reader)
-        try core.state.memoryTypes.restore(
-            from: &reader, physicalAddressBits: model.physicalAddressBits)
         try vector.block.restore(from: &reader)
         core.setFlags(flags)
         let level = core.state.cpl
@@ -182,6 +180,7 @@ extension Processor {
         core.state.debugControl = try reader.get(
             "IA32_DEBUGCTL", mask: DebugControl.branchStep)
         core.state.randomState = try reader.get("the random generator")
+        try core.state.typeRanges.restore(from: &reader)
     }
 
     private func restoreEvents(from reader: inout FieldReader) throws(FieldError) {

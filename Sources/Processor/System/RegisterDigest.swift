@@ -71,10 +71,11 @@ extension Processor {
         ] {
             digest.add(value)
         }
-        if core.state.memoryTypes != MemoryTypeRegisters() {
-            for value in core.state.memoryTypes.values { digest.add(value) }
-        }
         if core.state.debugControl != 0 { digest.add(core.state.debugControl) }
+        for change in core.state.typeRanges.changes {
+            digest.add(change.place)
+            digest.add(change.value)
+        }
     }
 }
 

@@ -30,7 +30,7 @@ extension Processor {
         core.state.sysenterESP = old.sysenterESP
         core.state.sysenterEIP = old.sysenterEIP
         core.state.pat = old.pat
-        core.state.memoryTypes = old.memoryTypes
+        core.state.typeRanges = old.typeRanges
         core.state.tscAux = old.tscAux
         core.state.tscOffset = old.tscOffset
         core.state.tscAdjust = old.tscAdjust

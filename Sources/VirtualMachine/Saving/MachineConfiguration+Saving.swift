@@ -13,6 +13,7 @@ extension MachineConfiguration {
         writer.put(processorModel)
         writer.put(optional: debugExitPort)
         writer.put(UInt8(truncatingIfNeeded: debugExitSize))
+        writer.put(optional: debugConsolePort)
         writer.put(hasTestDevice)
         writer.put(seed)
         writer.put(startTime)
@@ -32,6 +33,7 @@ extension MachineConfiguration {
         }
         debugExitPort = try reader.optional("debug-exit port")
         debugExitSize = UInt16(try reader.get("debug-exit size", UInt8.self, in: 1...4))
+        debugConsolePort = try reader.optional("debug console's port")
         hasTestDevice = try reader.flag("test device")
         seed = try reader.get("seed")
         startTime = try reader.get("start time")
@@ -62,6 +64,7 @@ extension SavedMachine {
         }
         try compare("debug-exit port") { $0.debugExitPort.map { "\($0)" } ?? "none" }
         if given.debugExitPort != nil { try compare("debug-exit size") { $0.debugExitSize } }
+        try compare("debug console's port") { $0.debugConsolePort.map { "\($0)" } ?? "none" }
         try compare("test device") { $0.hasTestDevice ? "there" : "not there" }
         try compare("seed") { $0.seed }
         try compare("start time") { $0.startTime }

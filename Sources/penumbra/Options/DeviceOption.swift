@@ -5,6 +5,8 @@ enum DeviceOption: Equatable {
     /// `isa-debug-exit[,iobase=PORT][,iosize=BYTES]`: the first port (QEMU's default is 0x501) and
     /// how many it takes, 1…4 (QEMU's default is 2).
     case debugExit(port: UInt16, size: UInt16)
+    /// `isa-debugcon[,iobase=PORT]`: its port (QEMU's default is 0xe9).
+    case debugConsole(port: UInt16)
     /// `pc-testdev`.
     case test
 
@@ -13,6 +15,7 @@ enum DeviceOption: Equatable {
         let parts = text.split(separator: ",", omittingEmptySubsequences: false)
         switch parts.first {
         case "isa-debug-exit": self = try Self.debugExit(parts.dropFirst())
+        case "isa-debugcon": self = try Self.debugConsole(parts.dropFirst())
         case "pc-testdev":
             if let property = parts.dropFirst().first {
                 throw ValidationError("pc-testdev has no property '\(property)'")
@@ -21,7 +24,7 @@ enum DeviceOption: Equatable {
         default:
             throw ValidationError(
                 "there is no device '\(parts.first ?? "")' to add: "
-                    + "only isa-debug-exit and pc-testdev are")
+                    + "only isa-debug-exit, isa-debugcon and pc-testdev are")
         }
     }
 
@@ -39,6 +42,18 @@ enum DeviceOption: Equatable {
             }
         }
         return .debugExit(port: port, size: size)
+    }
+
+    private static func debugConsole(_ properties: ArraySlice<Substring>) throws -> DeviceOption {
+        var port: UInt16 = 0xe9
+        for property in properties {
+            let pair = property.split(separator: "=", maxSplits: 1)
+            switch (pair.first, pair.count == 2 ? number(pair[1]) : nil) {
+            case ("iobase", let value?): port = value
+            default: throw ValidationError("isa-debugcon takes iobase=PORT, not '\(property)'")
+            }
+        }
+        return .debugConsole(port: port)
     }
 
     /// A decimal or 0x-hexadecimal 16-bit number.

@@ -14,7 +14,12 @@ import X86
         (0x12345, 0), (MSR.efer, 1 << 1), (MSR.efer, 0), (MSR.longSTAR, 1 << 62),
         (MSR.fsBase, 1 << 47), (MSR.gsBase, 1 << 47), (MSR.kernelGSBase, 1 << 47),
         (MSR.pat, 2), (MSR.pat, 0x0800), (MSR.tscAux, 1 << 32), (MSR.speculationControl, 8),
-        (MSR.predictionCommand, 2), (MSR.archCapabilities, 0), (MSR.mtrrDefaultType, 0),
+        (MSR.predictionCommand, 2), (MSR.archCapabilities, 0), (MSR.mtrrDefaultType, 2),
+        (MSR.mtrrDefaultType, 1 << 9), (MSR.mtrrCapabilities, 0), (MSR.mtrrFixed64K, 0x0200),
+        (MSR.mtrrFirstVariable, 7), (MSR.mtrrFirstVariable, 1 << 8),
+        (MSR.mtrrFirstVariable, 1 << 40), (MSR.mtrrLastVariable, 1 << 10),
+        (MSR.mtrrLastVariable + 1, 0), (MSR.machineCheckStatus, 1),
+        (MSR.machineCheckCapabilities, 0),
         (MSR.systemCallFlagMask, 1 << 32), (MSR.sysenterEIP, 1 << 62), (MSR.tscAdjust, 0),
         (MSR.apicBase, 0), (MSR.debugControl, 1), (MSR.debugControl, 1 << 16),
     ]
@@ -34,6 +39,10 @@ import X86
         (MSR.kernelGSBase, 0x1000), (MSR.pat, 0x0007_0501_0007_0106), (MSR.tscAux, 7),
         (MSR.speculationControl, 5), (MSR.sysenterCS, 0x10), (MSR.sysenterESP, 0x1000),
         (MSR.sysenterEIP, 0x2000), (MSR.efer, 0xd01), (MSR.debugControl, 2),
+        (MSR.mtrrDefaultType, 0xc04), (MSR.mtrrFixed64K, 0x0605_0401_0006_0504),
+        (MSR.mtrrFixed16K + 1, 1), (MSR.mtrrFixed4K + 7, 0x0606),
+        (MSR.mtrrFirstVariable, 0xff_ffff_f006), (MSR.mtrrLastVariable, 0xff_ffff_f800),
+        (MSR.machineCheckStatus, 0),
     ]
 
     @Test("RDMSR reads what WRMSR wrote", arguments: goodValues)
@@ -43,6 +52,29 @@ import X86
         let code =
             Self.write(register, value).dropLast() + [0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x32, 0xf4]
         machine.run(Array(code))
+        #expect(machine.haltedVector == nil)
+        #expect(machine.processor[.rax] | machine.processor[.rdx] << 32 == value)
+    }
+
+    /// xor edx, edx; mov ecx, register; rdmsr; hlt
+    static func read(_ register: UInt32) -> [UInt8] {
+        [0x31, 0xd2, 0xb9] + bytes(register) + [0x0f, 0x32, 0xf4]
+    }
+
+    static let firmwareValues: [(UInt32, UInt64)] = [
+        (MSR.mtrrCapabilities, 0x508), (MSR.mtrrDefaultType, 0xc06),
+        (MSR.mtrrFirstVariable, 0xc000_0000), (MSR.mtrrFirstVariable + 1, 0xff_c000_0800),
+        (MSR.mtrrFixed64K, 0x0606_0606_0606_0606), (MSR.mtrrFixed16K + 1, 0),
+        (MSR.mtrrFixed4K, 0x0505_0505_0505_0505), (MSR.machineCheckCapabilities, 0),
+    ]
+
+    @Test(
+        "memory type ranges and machine-check banks can be read whatever CPUID says, as Xen does",
+        arguments: firmwareValues)
+    func rangesAfterReset(_ register: UInt32, _ value: UInt64) throws {
+        let machine = try SystemMachine(.long)
+        #expect(!machine.processor.model.has(.mtrr))
+        machine.run(Self.read(register))
         #expect(machine.haltedVector == nil)
         #expect(machine.processor[.rax] | machine.processor[.rdx] << 32 == value)
     }
