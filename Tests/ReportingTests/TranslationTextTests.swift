@@ -40,13 +40,16 @@ import X86
     }
 
     @Test func `perf's lines have address, size and name`() {
-        #expect(PerfMap.lines(Self.block, name: "start+0x4")
+        #expect(
+            PerfMap.lines(Self.block, name: "start+0x4")
                 == "7f00 6 guest:start+0x4\n8000 5 guest:start+0x4.cold\n")
-        #expect(PerfMap.lines(Self.block, name: nil).hasPrefix(
+        #expect(
+            PerfMap.lines(Self.block, name: nil).hasPrefix(
                 "7f00 6 guest:0xffffffff81000040\n"))
         var user = Self.block
         user.isUser = true
-        #expect(PerfMap.lines(user, name: nil).hasPrefix(
+        #expect(
+            PerfMap.lines(user, name: nil).hasPrefix(
                 "7f00 6 guest-user:0xffffffff81000040\n"))
         #expect(Self.shared.map(PerfMap.line) == ["7000 10 penumbra:exit-to-chain\n"])
     }
