@@ -41,7 +41,7 @@ import X86
             retired: processor.retired, faultAddress: processor.cr2,
             misses: processor.statistics.tlbMisses,
             stack: (0..<16).map {
-                machine.memory.load(at: MachineAddress(0x50_1000 - 64 + $0 * 8)) ?? 0
+                machine.memory.load(UInt64.self, at: MachineAddress(0x50_1000 - 64 + $0 * 8)) ?? 0
             })
     }
 
