@@ -95,7 +95,7 @@ import X86
                     "model", "index", "memory", "platform", "stateBlock", "codeWatch",
                     "storableBits", "mostPhysicalAddressBits", "hasGigabytePages",
                     "hasLargeAddresses",
-                    "translationAssembler",
+                    "translationAssemblers",
                     // Caches.
                     "blocks", "caches",
                     // The hypervisor's; what was completed is in memory.
