@@ -25,7 +25,8 @@ struct Forms {
         var groups: [UInt32: [Form]] = [:]
         func consider(_ form: Form) {
             var form = form
-            let bytes = form.bytes(rex: form.isWide && form.space == .legacy ? 0x48 : 0)
+            let bytes =
+                form.bytes(rex: form.isWide && form.space == .legacy ? 0x48 : 0)
                 + [UInt8](repeating: 0, count: 12)
             guard let facts = listing.facts(bytes), Self.isAllowed(facts) else { return }
             if facts.hasModRM != form.hasModRM { return }
@@ -54,7 +55,8 @@ struct Forms {
         for map in 1..<4 as Range<UInt8> {
             for opcode in 0..<256 as Range<Int> {
                 for mix in 0..<16 as Range<UInt8> {
-                    for modRM in [0xc1, 0xc9, 0xd1, 0xd9, 0xe1, 0xf1, 5, 13, 21, 29, 0x35] as [UInt8]
+                    for modRM in [0xc1, 0xc9, 0xd1, 0xd9, 0xe1, 0xf1, 5, 13, 21, 29, 0x35]
+                        as [UInt8]
                     {
                         consider(
                             Form(
@@ -114,6 +116,41 @@ struct Forms {
         extensions.contains(facts.extension_.rawValue)
             && !categories.contains(facts.category.rawValue)
             && !mnemonics.contains(facts.mnemonic.rawValue)
+    }
+
+    static func isMaskedMove(_ facts: Listing.Facts) -> Bool {
+        switch facts.mnemonic {
+        case ZYDIS_MNEMONIC_MASKMOVQ, ZYDIS_MNEMONIC_MASKMOVDQU, ZYDIS_MNEMONIC_VMASKMOVDQU: true
+        default: false
+        }
+    }
+
+    /// Whether of several missing bytes any may be the one that CR2 names.
+    static func touchesInAnyOrder(_ facts: Listing.Facts) -> Bool {
+        switch facts.mnemonic {
+        case ZYDIS_MNEMONIC_FXRSTOR, ZYDIS_MNEMONIC_FXRSTOR64, ZYDIS_MNEMONIC_FRSTOR,
+            ZYDIS_MNEMONIC_FLDENV, ZYDIS_MNEMONIC_ENTER, ZYDIS_MNEMONIC_POPA,
+            ZYDIS_MNEMONIC_POPAD, ZYDIS_MNEMONIC_PUSHA, ZYDIS_MNEMONIC_PUSHAD:
+            true
+        default: false
+        }
+    }
+
+    /// What processors differ in, where each is right: REP before LOOPcc, VEX.W of
+    /// VPINSRD and VPEXTRD outside 64-bit code (ignored by Intel's, #UD on AMD's), the prefetches'
+    /// register form (#UD on AMD's).
+    static func isPortable(_ bytes: [UInt8], _ facts: Listing.Facts, _ size: CodeSize) -> Bool {
+        switch facts.mnemonic {
+        case ZYDIS_MNEMONIC_LOOPE, ZYDIS_MNEMONIC_LOOPNE, ZYDIS_MNEMONIC_LOOP:
+            !facts.hasRepeat
+        case ZYDIS_MNEMONIC_VPINSRD, ZYDIS_MNEMONIC_VPEXTRD: size == .bits64
+        case ZYDIS_MNEMONIC_NOP: !(facts.hasModRM && !facts.hasMemory)
+        // Flags of an unmasked stack fault are as before on Intel's, and set on AMD's.
+        case ZYDIS_MNEMONIC_FCOMI, ZYDIS_MNEMONIC_FCOMIP, ZYDIS_MNEMONIC_FUCOMI,
+            ZYDIS_MNEMONIC_FUCOMIP:
+            false
+        default: true
+        }
     }
 }
 

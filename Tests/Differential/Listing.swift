@@ -84,7 +84,9 @@ import CZydis
                 let byte = bytes[index]
                 if byte == 0x66 { facts.hasOperandPrefix = true }
                 if byte == 0xf2 || byte == 0xf3 { facts.hasRepeat = true }
-                guard [0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65].contains(byte)
+                guard
+                    [0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65].contains(
+                        byte)
                 else { break }
             }
             for index in 0..<Int(unsafe raw.operand_count) {
@@ -95,7 +97,8 @@ import CZydis
                 facts.index = Self.number(operand.mem.index)
                 facts.scale = UInt64(operand.mem.scale)
                 facts.offset = UInt64(bitPattern: operand.mem.disp.value)
-                facts.isBased = operand.mem.segment == ZYDIS_REGISTER_FS
+                facts.isBased =
+                    operand.mem.segment == ZYDIS_REGISTER_FS
                     || operand.mem.segment == ZYDIS_REGISTER_GS
             }
             return facts

@@ -77,7 +77,8 @@ import X86
         var status: Int32 = 0
         guard child > 0, unsafe waitpid(child, &status, 0) == child, status & 0xff == 0x7f,
             unsafe penumbra_ptrace(
-                Self.setOptions, Int(child), nil, UnsafeMutableRawPointer(bitPattern: Self.killOnExit))
+                Self.setOptions, Int(child), nil,
+                UnsafeMutableRawPointer(bitPattern: Self.killOnExit))
                 == 0
         else { return false }
         area = [UInt8](repeating: 0, count: 1 << 15)
@@ -95,7 +96,9 @@ import X86
         unsafe setrlimit(__rlimit_resource_t(0), &limit)  // RLIMIT_CPU
         unsafe setrlimit(__rlimit_resource_t(4), &none)  // RLIMIT_CORE
         unsafe setrlimit(__rlimit_resource_t(1), &none)  // RLIMIT_FSIZE
-        func map(_ address: UInt64, _ bytes: Int, _ rights: Int32, _ file: Int32, _ offset: Int) -> Bool {
+        func map(_ address: UInt64, _ bytes: Int, _ rights: Int32, _ file: Int32, _ offset: Int)
+            -> Bool
+        {
             let place = unsafe UnsafeMutableRawPointer(bitPattern: UInt(address))
             return unsafe mmap(place, bytes, rights, MAP_SHARED | 0x10_0000, file, offset) == place
         }
@@ -121,7 +124,8 @@ import X86
         return unsafe area.withUnsafeMutableBytes { bytes in
             var vector = unsafe iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
             let kind = unsafe UnsafeMutableRawPointer(bitPattern: Self.extendedState)
-            return unsafe penumbra_ptrace(request, process, kind, &vector) == 0 ? vector.iov_len : nil
+            return unsafe penumbra_ptrace(request, process, kind, &vector) == 0
+                ? vector.iov_len : nil
         }
     }
 

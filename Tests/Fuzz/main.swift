@@ -35,6 +35,8 @@ if arguments.count > 2 {
         number += 1
     }
     let ends = campaign.ends.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
-    print("seed=\(seed): \(campaign.cases) cases, \(failures) differ; by vector \(ends.joined(separator: ", "))")
+    print(
+        "seed=\(seed): \(campaign.cases) cases, \(failures) differ; by vector \(ends.joined(separator: ", "))"
+    )
 }
 exit(failures == 0 ? 0 : 1)
