@@ -89,6 +89,7 @@ package final class Campaign {
             if place == host.rip, let facts = listing.facts(code) {
                 if facts.hasRepeat { test.undefined = RFLAGS.arithmetic }
                 test.ignoresX87 = true
+                test.ignoresGeneral = Forms.isPopAll(facts)
                 test.ignoresAddress = Forms.touchesInAnyOrder(facts)
             }
             place += UInt64(code.count)

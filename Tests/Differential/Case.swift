@@ -46,6 +46,8 @@ package struct Case: Sendable {
     package var ignoresX87 = false
     /// Whether CR2 is not compared.
     package var ignoresAddress = false
+    /// Whether general registers are not compared.
+    package var ignoresGeneral = false
 
     package init() {}
 
@@ -110,7 +112,7 @@ package struct Outcome: Sendable {
             list.append("CR2: \(hex(address)), \(hex(other.address))")
         }
         if rip != other.rip { list.append("RIP: \(hex(rip)), \(hex(other.rip))") }
-        for register in GeneralRegister.allCases {
+        for register in GeneralRegister.allCases where !test.ignoresGeneral {
             let number = Int(register.rawValue)
             if test.size == .bits32 && number >= 8 { continue }
             let mask: UInt64 = test.size == .bits32 ? 0xffff_ffff : .max

@@ -118,6 +118,11 @@ struct Forms {
             && !mnemonics.contains(facts.mnemonic.rawValue)
     }
 
+    /// POPA, which on AMD's processors leaves in registers what was read before a fault.
+    static func isPopAll(_ facts: Listing.Facts) -> Bool {
+        facts.mnemonic == ZYDIS_MNEMONIC_POPA || facts.mnemonic == ZYDIS_MNEMONIC_POPAD
+    }
+
     static func isMaskedMove(_ facts: Listing.Facts) -> Bool {
         switch facts.mnemonic {
         case ZYDIS_MNEMONIC_MASKMOVQ, ZYDIS_MNEMONIC_MASKMOVDQU, ZYDIS_MNEMONIC_VMASKMOVDQU: true
@@ -129,8 +134,7 @@ struct Forms {
     static func touchesInAnyOrder(_ facts: Listing.Facts) -> Bool {
         switch facts.mnemonic {
         case ZYDIS_MNEMONIC_FXRSTOR, ZYDIS_MNEMONIC_FXRSTOR64, ZYDIS_MNEMONIC_FRSTOR,
-            ZYDIS_MNEMONIC_FLDENV, ZYDIS_MNEMONIC_ENTER, ZYDIS_MNEMONIC_POPA,
-            ZYDIS_MNEMONIC_POPAD, ZYDIS_MNEMONIC_PUSHA, ZYDIS_MNEMONIC_PUSHAD:
+            ZYDIS_MNEMONIC_FLDENV, ZYDIS_MNEMONIC_ENTER:
             true
         default: false
         }

@@ -47,6 +47,10 @@ package struct Regression: Sendable, CustomStringConvertible {
             description: "ES does not override FS in 64-bit code",
             code: [[0x64, 0x26, 0xad]], registers: [6: 0x20]),  // lodsd fs:[rsi]
         Regression(
+            description: "VPCMPESTRI's lengths have 32 bits in 32-bit code whatever W is",
+            size: .bits32, code: [[0xc4, 0xe3, 0xf9, 0x61, 0xc1, 0xff]],
+            registers: [0: 0xffff_ffff]),
+        Regression(
             description: "POPA reads upwards", size: .bits32, code: [[0x61]],
             registers: [4: 0x1002_0ff8]),
     ]

@@ -160,10 +160,12 @@ enum WideSelection {
     }
 
     /// Whether W chooses between 32 and 64 bits of a general register or of memory in its place:
-    /// VMOVD, VPEXTRD, VPINSRD, and conversions from and to integers.
+    /// VMOVD, VPEXTRD, VPINSRD, conversions from and to integers, and VPCMPESTRx's lengths.
     private static func takesWidth(_ encoding: Instruction.Encoding) -> Bool {
         switch (encoding.map, encoding.opcode) {
-        case (1, 0x2a), (1, 0x2c), (1, 0x2d), (1, 0x6e), (1, 0x7e), (3, 0x16), (3, 0x22): true
+        case (1, 0x2a), (1, 0x2c), (1, 0x2d), (1, 0x6e), (1, 0x7e), (3, 0x16), (3, 0x22),
+            (3, 0x60), (3, 0x61):
+            true
         default: false
         }
     }
