@@ -113,7 +113,7 @@ struct Forms {
         ].map(\.rawValue))
 
     static func isAllowed(_ facts: Listing.Facts) -> Bool {
-        extensions.contains(facts.extension_.rawValue)
+        extensions.contains(facts.isaExtension.rawValue)
             && !categories.contains(facts.category.rawValue)
             && !mnemonics.contains(facts.mnemonic.rawValue)
     }

@@ -97,7 +97,7 @@ package struct Generator {
         guard Forms.isAllowed(facts), Forms.isPortable(padded, facts, test.size) else { return nil }
         code = Array(padded.prefix(facts.length))
         guard isDefined(facts) else { return nil }
-        if isMemory && facts.hasMemory { place_(&code, facts, target, place, &test, &pinned) }
+        if isMemory && facts.hasMemory { aim(&code, facts, target, place, &test, &pinned) }
         return code
     }
 
@@ -111,7 +111,7 @@ package struct Generator {
     }
 
     /// Makes the operand lie at `target`: by the displacement, or by the base's value.
-    private mutating func place_(
+    private mutating func aim(
         _ code: inout [UInt8], _ facts: Listing.Facts, _ target: UInt64, _ place: UInt64,
         _ test: inout Case, _ pinned: inout UInt32
     ) {

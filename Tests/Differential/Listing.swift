@@ -10,7 +10,7 @@ import CZydis
         var length = 0
         var mnemonic = ZYDIS_MNEMONIC_INVALID
         var category = ZYDIS_CATEGORY_INVALID
-        var extension_ = ZYDIS_ISA_EXT_INVALID
+        var isaExtension = ZYDIS_ISA_EXT_INVALID
         var isLegacy = true
         var tested: UInt64 = 0
         var modified: UInt64 = 0
@@ -65,7 +65,7 @@ import CZydis
             unsafe facts.length = Int(raw.length)
             unsafe facts.mnemonic = raw.mnemonic
             unsafe facts.category = raw.meta.category
-            unsafe facts.extension_ = raw.meta.isa_ext
+            unsafe facts.isaExtension = raw.meta.isa_ext
             unsafe facts.isLegacy = raw.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY
             if let flags = unsafe raw.cpu_flags {
                 unsafe facts.tested = UInt64(flags.pointee.tested)
