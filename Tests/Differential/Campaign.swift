@@ -74,6 +74,7 @@ package final class Campaign {
         for code in test.code {
             if place == host.rip, let facts = listing.facts(code) {
                 return !Forms.isMaskedMove(facts)
+                    && !(host.vector == 12 && Forms.isKnownStackFault(facts))
             }
             place += UInt64(code.count)
         }

@@ -123,6 +123,16 @@ struct Forms {
         facts.mnemonic == ZYDIS_MNEMONIC_POPA || facts.mnemonic == ZYDIS_MNEMONIC_POPAD
     }
 
+    /// Whether the model is known to raise #GP where a stack address is not canonical.
+    static func isKnownStackFault(_ facts: Listing.Facts) -> Bool {
+        switch facts.mnemonic {
+        case ZYDIS_MNEMONIC_FXRSTOR, ZYDIS_MNEMONIC_FXRSTOR64, ZYDIS_MNEMONIC_VMASKMOVPS,
+            ZYDIS_MNEMONIC_VMASKMOVPD, ZYDIS_MNEMONIC_VPMASKMOVD, ZYDIS_MNEMONIC_VPMASKMOVQ:
+            true
+        default: false
+        }
+    }
+
     static func isMaskedMove(_ facts: Listing.Facts) -> Bool {
         switch facts.mnemonic {
         case ZYDIS_MNEMONIC_MASKMOVQ, ZYDIS_MNEMONIC_MASKMOVDQU, ZYDIS_MNEMONIC_VMASKMOVDQU: true
