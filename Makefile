@@ -44,6 +44,14 @@ guests: build  ## fetch other systems (Linux in four forms, SeaBIOS, Xen, memtes
 lint:  ## check the format of every source file
 	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Tests Guests/Workloads
 
+# How many seconds, and a seed in place of a random one: make fuzz SECONDS=600 SEED=7
+SECONDS ?= 60
+SEED ?=
+.PHONY: fuzz
+fuzz: setup  ## random code on the model and on this host's processor: make fuzz SECONDS=600 SEED=7
+	$(SWIFT) build $(BUILD) --product fuzz
+	@.build/release/fuzz $(SECONDS) $(SEED)
+
 .PHONY: mechanism
 mechanism: setup
 	$(SWIFT) build -c release --product mechanism

@@ -91,10 +91,20 @@ let package = Package(
             name: "mechanism",
             dependencies: ["Hypervisor", "Processor", "MachineMemory", "X86"],
             path: "Benchmarks/Mechanism", swiftSettings: settings),
+        // The modelled processor against the host's own, for the tests and `make fuzz`.
+        .systemLibrary(name: "CTracing", path: "Tests/CTracing"),
+        .target(
+            name: "Differential",
+            dependencies: ["Processor", "MachineMemory", "X86", "CZydis", "CHost", "CTracing"],
+            path: "Tests/Differential", swiftSettings: settings),
+        .executableTarget(
+            name: "fuzz", dependencies: ["Differential", "X86"], path: "Tests/Fuzz",
+            swiftSettings: settings),
         tests("X86Tests", ["X86"]),
         tests("SnapshotTests", ["Snapshot"]),
         tests("MachineMemoryTests", ["MachineMemory", "X86"]),
-        tests("ProcessorTests", ["Processor", "MachineMemory", "X86", "CZydis"]),
+        tests(
+            "ProcessorTests", ["Processor", "MachineMemory", "X86", "CZydis", "Differential"]),
         tests("HypervisorTests", ["Hypervisor", "Processor", "MachineMemory", "X86"]),
         tests(
             "VerificationTests",

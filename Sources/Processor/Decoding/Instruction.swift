@@ -41,6 +41,27 @@ struct Instruction {
         var displacementBytes: UInt8 = 0
         var immediateBytes: UInt8 = 0
         var immediateOffset: UInt8 = 0
+        /// Whether it is 64-bit code.
+        var is64 = false
+    }
+
+    /// The segment of an operand that ModRM does not name: DS, or the last override. In 64-bit code
+    /// only FS and GS override anything (SDM Vol. 1 §3.4.4).
+    var implicitSegment: UInt8 {
+        var segment = SegmentRegister.ds
+        for index in 0..<Int(length) {
+            switch bytes[index % 15] {
+            case 0x26: if !encoding.is64 { segment = .es }
+            case 0x2e: if !encoding.is64 { segment = .cs }
+            case 0x36: if !encoding.is64 { segment = .ss }
+            case 0x3e: if !encoding.is64 { segment = .ds }
+            case 0x64: segment = .fs
+            case 0x65: segment = .gs
+            case 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x40...0x4f: continue
+            default: return segment.rawValue
+            }
+        }
+        return segment.rawValue
     }
 
     /// The reg field with its extension by REX.
@@ -140,6 +161,14 @@ struct MemoryOperand {
                 default: .invalid
                 }
             }
+            if unsafe raw.mnemonic == ZYDIS_MNEMONIC_PAUSE && raw.raw.rex.B != 0 {
+                // With REX.B, F3 90 is XCHG of R8 with RAX (SDM Vol. 2B, XCHG); F3 means nothing.
+                var others: [UInt8] = []
+                for index in bytes.indices {
+                    others.append(bytes[index] == 0xf3 ? 0x3e : bytes[index])
+                }
+                return decode(others.span)
+            }
             return unsafe .instruction(Self.convert(&raw, UnsafeBufferPointer(operands), bytes))
         }
     }
@@ -179,6 +208,7 @@ struct MemoryOperand {
         unsafe encoding.displacementBytes = raw.raw.disp.size / 8
         unsafe encoding.immediateBytes = (raw.raw.imm.0.size + raw.raw.imm.1.size) / 8
         unsafe encoding.immediateOffset = raw.raw.imm.0.offset
+        unsafe encoding.is64 = raw.machine_mode == ZYDIS_MACHINE_MODE_LONG_64
         var instruction = unsafe Instruction(
             mnemonic: raw.mnemonic, isaSet: raw.meta.isa_set, length: raw.length,
             operandBytes: raw.operand_width / 8, addressBytes: raw.address_width / 8, prefixes: 0,
@@ -210,6 +240,15 @@ struct MemoryOperand {
         }
         for index in 0..<instruction.operandCount {
             instruction.operands[index] = unsafe convert(operands[index])
+            // Whatever REX.B or VEX.B is, this SIB means a displacement without a base (SDM Vol. 2A
+            // Table 2-5); Zydis 4.0 takes it for R13D where addresses have 32 bits.
+            if unsafe encoding.hasSIB && encoding.mod == 0 && raw.raw.sib.base == 5,
+                case .memory(var memory) = instruction.operands[index]
+            {
+                memory.base = ZYDIS_REGISTER_NONE
+                unsafe memory.displacement = UInt64(bitPattern: raw.raw.disp.value)
+                instruction.operands[index] = .memory(memory)
+            }
         }
         return instruction
     }

@@ -176,7 +176,7 @@ enum IntegerSelection {
         case ZYDIS_MNEMONIC_SAHF where mode != .long64 || processor.model.has(.lahf):
             return Miscellaneous.storeAHIntoFlags
         case ZYDIS_MNEMONIC_XLAT:
-            op.segment = stringSegment(i)
+            op.segment = i.implicitSegment
             return Miscellaneous.translate
         case ZYDIS_MNEMONIC_SALC: return Miscellaneous.setALFromCarry
         case ZYDIS_MNEMONIC_AAA: return coded(0, &op, Decimal.asciiAdjust)
@@ -276,22 +276,6 @@ enum IntegerSelection {
         }
     }
 
-    private static func stringSegment(_ i: Instruction) -> UInt8 {
-        for index in 0..<Int(i.length) {
-            switch i.bytes[index] {
-            case 0x26: return 0
-            case 0x2e: return 1
-            case 0x36: return 2
-            case 0x3e: return 3
-            case 0x64: return 4
-            case 0x65: return 5
-            case 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x40...0x4f: continue
-            default: return 3
-            }
-        }
-        return 3
-    }
-
     private static func stringHandler(_ i: Instruction, _ op: inout Op) -> Handler? {
         let handler: Handler
         let width: UInt8
@@ -320,7 +304,7 @@ enum IntegerSelection {
         default: width = i.operandBytes
         }
         op.width = width
-        op.segment = stringSegment(i)
+        op.segment = i.implicitSegment
         return handler
     }
 

@@ -110,7 +110,15 @@ enum StackFrame {
                 core[.rsp] = oldStack
                 return .fault
             }
-            core.setStackPointer(core[.rsp] &- op.immediate)
+            // The new top has to be writable, although nothing is written there (SDM Vol. 2A, ENTER).
+            let top = (core[.rsp] &- op.immediate) & core.stackMask
+            guard let address = core.linearAddress(.ss, top, size: size, write: true),
+                core.processor.probe(address, size: Int(size), write: true)
+            else {
+                core[.rsp] = oldStack
+                return failed(core)
+            }
+            core.setStackPointer(top)
             switch op.width {
             case 2: core[UInt16(5 * 8)] = UInt16(truncatingIfNeeded: frame)
             case 4: core[.rbp] = frame & 0xffff_ffff
@@ -166,7 +174,8 @@ enum StackFrame {
         plain($0, $1) { core, op in
             let size = UInt64(op.width)
             var values = InlineArray<8, UInt64>(repeating: 0)
-            for number in 0..<8 {
+            // Upwards: of two missing pages a fault names the lower.
+            for number in (0..<8).reversed() {
                 let offset = UInt64(7 - number) &* size
                 if size == 2 {
                     guard let value = core.peek(UInt16.self, offset: offset) else { return .fault }

@@ -24,28 +24,10 @@ enum MaskedMoves {
             op.code = VectorCode.mmx
         default: return false
         }
-        op.segment = segment(instruction)
+        op.segment = instruction.implicitSegment
         op.sourceWidth = instruction.addressBytes
         op.handler = store
         return true
-    }
-
-    /// The segment of the implicit operand: DS, or the last override.
-    static func segment(_ instruction: Instruction) -> UInt8 {
-        var segment = SegmentRegister.ds
-        for index in 0..<Int(instruction.length) {
-            switch instruction.bytes[index % 15] {
-            case 0x26: segment = .es
-            case 0x2e: segment = .cs
-            case 0x36: segment = .ss
-            case 0x3e: segment = .ds
-            case 0x64: segment = .fs
-            case 0x65: segment = .gs
-            case 0x0f, 0xc4, 0xc5: return segment.rawValue
-            default: break
-            }
-        }
-        return segment.rawValue
     }
 
     private static let store: Handler = {

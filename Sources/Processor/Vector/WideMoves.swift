@@ -18,7 +18,7 @@ enum WideMoves {
         case ZYDIS_MNEMONIC_VMASKMOVDQU:
             op.a = number(instruction[0])
             op.b = number(instruction[1])
-            op.segment = MaskedMoves.segment(instruction)
+            op.segment = instruction.implicitSegment
             op.handler = storeBytes
         default: return WideGather.select(instruction, &op)
         }
@@ -74,8 +74,9 @@ enum WideMoves {
         _ core: Core, _ block: VectorBlock, _ address: UInt64, _ size: UInt8
     ) -> Bool {
         guard size == 32 else { return core.fillOperand(block, linear: address, size: size) }
-        guard let high = core.read16(linear: core.advance(address, 16)),
-            let low = core.read16(linear: address)
+        // In this order: of two missing pages a fault names the first.
+        guard let low = core.read16(linear: address),
+            let high = core.read16(linear: core.advance(address, 16))
         else { return false }
         block[0] = low.low
         block[8] = low.high

@@ -129,6 +129,8 @@ enum WideSelection {
     ) -> [UInt8] {
         let encoding = instruction.encoding
         var prefix = prefix
+        // Outside 64-bit code W does not make a general register or its memory operand wide.
+        if !encoding.is64 && takesWidth(encoding) { prefix.last &= 0x7f }
         var reg = encoding.reg
         var rm = encoding.rm
         if hasGeneral {
@@ -149,7 +151,23 @@ enum WideSelection {
         for byte in 0..<Int(encoding.immediateBytes) {
             code.append(instruction.bytes[(Int(encoding.immediateOffset) + byte) % 15])
         }
+        // Outside 64-bit code a register in the immediate is one of 8, and bit 7 ignored
+        // (SDM Vol. 2A §2.3.7).
+        if !encoding.is64 && encoding.map == 3 && (0x4a...0x4c).contains(encoding.opcode) {
+            code[code.count - 1] &= 0x7f
+        }
         return code
+    }
+
+    /// Whether W chooses between 32 and 64 bits of a general register or of memory in its place:
+    /// VMOVD, VPEXTRD, VPINSRD, conversions from and to integers, and VPCMPESTRx's lengths.
+    private static func takesWidth(_ encoding: Instruction.Encoding) -> Bool {
+        switch (encoding.map, encoding.opcode) {
+        case (1, 0x2a), (1, 0x2c), (1, 0x2d), (1, 0x6e), (1, 0x7e), (3, 0x16), (3, 0x22),
+            (3, 0x60), (3, 0x61):
+            true
+        default: false
+        }
     }
 
     /// As of the legacy encodings: VMOVMSKPx, VPMOVMSKB, VPEXTRW (C5) and conversions to integers.
