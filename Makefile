@@ -35,7 +35,7 @@ test:  ## build and run every test, optimized
 	@Scripts/setup.sh slurm-wlm munge || echo "make test: without Slurm its tests are skipped"
 	$(SWIFT) test $(BUILD) --disable-xctest
 
-verify: build  ## run Linux and the test kernel under every technique with --verify (half an hour)
+verify: build  ## run Linux and the test kernel under every technique with --verify (some minutes)
 	@Scripts/verify.sh
 
 guests: build  ## fetch other systems (Linux in four forms, SeaBIOS, Xen, memtest86+) and boot each
