@@ -81,10 +81,14 @@ extension BlockTranslator {
             scratch, scratch, mask: aligned ? StateField.alignedPageMask : StateField.pageMask)
         let hit = assembler.jumpIfRCXZero()
         let miss = assembler.jump()
-        retries.append(
-            .init(
-                miss: miss, address: lookUp,
-                access: .init(size, write: write, aligned: aligned)))
+        // A write mostly misses since a fault, an exit or a record is due, for which it takes the
+        // handler; several at once would take several.
+        if !write || size > 16 {
+            retries.append(
+                .init(
+                    miss: miss, address: lookUp,
+                    access: .init(size, write: write, aligned: aligned)))
+        }
         assembler.bindShort(hit)
         assembler.load(scratch, GuestRegisters.at(bankOffset + SoftwareTLB.addends, index: entry))
         return (.memory(base: address, index: scratch, scale: 0, displacement: 0), miss)

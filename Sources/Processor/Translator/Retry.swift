@@ -48,7 +48,12 @@ extension Processor {
         let kind = access.isWrite ? explicitKind.union(.write) : explicitKind
         let pcid = currentPCID
         if let cached = caches.lookup(address, pcid: pcid), permits(cached, kind) {
+            // The handler has to note the write.
+            if access.isWrite, cached.has(TranslationBits.traced) { return false }
             enter(cached, address, kind)
+        } else if access.isWrite {
+            // Many are first writes, which a walk refuses: the handler would only walk again.
+            return false
         } else {
             let references = statistics.walkReferences
             guard let walked = walk(address, kind.union(.silent)) else {
