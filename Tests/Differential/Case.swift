@@ -48,6 +48,8 @@ package struct Case: Sendable {
     package var ignoresAddress = false
     /// Whether general registers are not compared.
     package var ignoresGeneral = false
+    /// Whether memory is not compared.
+    package var ignoresMemory = false
 
     package init() {}
 
@@ -131,7 +133,7 @@ package struct Outcome: Sendable {
                 "\(part.name): \(Listing.hex(extended[part.range])), "
                     + Listing.hex(other.extended[part.range]))
         }
-        if memory != other.memory,
+        if !test.ignoresMemory, memory != other.memory,
             let place = memory.indices.first(where: { memory[$0] != other.memory[$0] })
         {
             let linear = Area.pages[place / 4096] + UInt64(place % 4096)

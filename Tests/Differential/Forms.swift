@@ -118,6 +118,11 @@ struct Forms {
             && !mnemonics.contains(facts.mnemonic.rawValue)
     }
 
+    /// ENTER, of whose frame some processors leave a part in memory before a fault.
+    static func isEnter(_ facts: Listing.Facts) -> Bool {
+        facts.mnemonic == ZYDIS_MNEMONIC_ENTER
+    }
+
     /// POPA, which on AMD's processors leaves in registers what was read before a fault.
     static func isPopAll(_ facts: Listing.Facts) -> Bool {
         facts.mnemonic == ZYDIS_MNEMONIC_POPA || facts.mnemonic == ZYDIS_MNEMONIC_POPAD
