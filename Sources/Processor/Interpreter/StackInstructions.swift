@@ -92,33 +92,25 @@ enum StackFrame {
             let frame = (oldStack &- size) & core.stackMask
             let last = (frame &- level &* size &- op.immediate) & core.stackMask
             var links = InlineArray<32, UInt64>(repeating: oldBase)
-            if level > 0 {
-                for index in 1..<max(level, 1) as Range<UInt64> {
+            links[Int(level)] = level > 0 ? frame : oldBase
+            // In the order of the pushes: of several faults the first is raised.
+            for index in 0...level {
+                if index > 0 && index < level {
                     let source = (oldBase &- index &* size) & core.stackMask
                     guard let value = readWord(core, op.width, source) else {
                         return failed(core)
                     }
                     links[Int(index)] = value
                 }
-                links[Int(level)] = frame
+                guard canWrite(core, frame &- index &* size, size) else { return failed(core) }
             }
-            for index in 0...level where !canWrite(core, frame &- index &* size, size) {
-                return failed(core)
-            }
+            // So does the new top, although nothing is written there (SDM Vol. 2A, ENTER).
             guard canWrite(core, last, size) else { return failed(core) }
             for index in 0...level where !pushWord(core, op.width, links[Int(index)]) {
                 core[.rsp] = oldStack
                 return .fault
             }
-            // The new top has to be writable, although nothing is written there (SDM Vol. 2A, ENTER).
-            let top = (core[.rsp] &- op.immediate) & core.stackMask
-            guard let address = core.linearAddress(.ss, top, size: size, write: true),
-                core.processor.probe(address, size: Int(size), write: true)
-            else {
-                core[.rsp] = oldStack
-                return failed(core)
-            }
-            core.setStackPointer(top)
+            core.setStackPointer(last)
             switch op.width {
             case 2: core[UInt16(5 * 8)] = UInt16(truncatingIfNeeded: frame)
             case 4: core[.rbp] = frame & 0xffff_ffff
